@@ -1,0 +1,25 @@
+//! What Lacuna's server offers beyond the language server protocol.
+
+import { ExecuteCommandRequest, NotificationType, type BaseLanguageClient } from 'vscode-languageclient/node';
+
+export interface ServerStatus {
+    state: 'loading' | 'ready' | 'busy' | 'error' | 'disabled';
+    /** What the state means in words: what is being loaded, or what went wrong and what to do. */
+    message?: string | null;
+    model?: string | null;
+    device?: string | null;
+    lastLatencyMs?: number | null;
+}
+
+/** Sent by the server at each change once `statusNotifications` is set in the initialization options. */
+export const statusNotification = new NotificationType<ServerStatus>('lacuna/status');
+
+/**
+ * The server's commands. vscode-languageclient registers these ids itself, so the extension's own commands have
+ * other ids.
+ */
+export type ServerCommand = 'lacuna.explain' | 'lacuna.status' | 'lacuna.restartEngine';
+
+export function executeCommand(client: BaseLanguageClient, command: ServerCommand, ...args: unknown[]): Promise<unknown> {
+    return client.sendRequest(ExecuteCommandRequest.type, { command, arguments: args });
+}

@@ -1,0 +1,214 @@
+//! `humaneval`, `infilling`, `crossfile`: make samples with a model, judge them, write a run.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use lacuna_evals::{
+    data::{fetch, problem::Problems},
+    generate::Generator,
+    report::{self, Case, Resume, Run},
+    tasks::{cross_file, human_eval, infilling},
+};
+
+use super::{Common, ExecutionArguments};
+use crate::List;
+
+/// Where a run goes and whether it goes on.
+#[derive(Debug, Clone, Args)]
+pub struct RunArguments {
+    /// Directory of the run: samples, cases, run.json, report.html. By default eval-runs/TASK-MODEL.
+    #[arg(long, value_name = "DIRECTORY")]
+    out: Option<PathBuf>,
+    /// Go on with the run in the directory.
+    #[arg(long)]
+    resume: bool,
+}
+
+impl RunArguments {
+    pub fn open(&self, task: &str, model: &str) -> Result<(PathBuf, Resume)> {
+        let resume = if self.resume { Resume::Yes } else { Resume::No };
+        Ok((report::directory(self.out.clone(), task, model, resume)?, resume))
+    }
+}
+
+/// Function completion: HumanEval, or another set given with --data (HumanEval+, MBPP, MultiPL-E).
+#[derive(Debug, Args)]
+pub struct HumanEval {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    run: RunArguments,
+    #[command(flatten)]
+    execution: ExecutionArguments,
+    /// How problems are put to the model.
+    #[arg(long, value_enum, default_value = "auto")]
+    style: human_eval::Style,
+    /// Samples for each problem.
+    #[arg(short, long, default_value_t = 1, value_name = "N")]
+    n: usize,
+    /// 0 takes the likeliest token each time.
+    #[arg(long, default_value_t = 0.0)]
+    temperature: f32,
+    #[arg(long, default_value_t = 0.95)]
+    top_p: f32,
+    #[arg(long, default_value_t = 384, value_name = "N")]
+    max_tokens: usize,
+    /// The k of pass@k, separated by commas.
+    #[arg(long, default_value = "1,10,100", value_name = "LIST")]
+    k: List<usize>,
+}
+
+/// Holes in functions: HumanEval-Infilling by execution.
+#[derive(Debug, Args)]
+pub struct Infilling {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    run: RunArguments,
+    #[command(flatten)]
+    execution: ExecutionArguments,
+    /// Prompt strategies to compare, separated by commas: auto, psm, spm, efim, chat.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "auto")]
+    strategies: Vec<infilling::Strategy>,
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    max_tokens: usize,
+}
+
+/// Holes in real repositories, with and without context from other files.
+#[derive(Debug, Args)]
+pub struct CrossFile {
+    #[command(flatten)]
+    common: Common,
+    #[command(flatten)]
+    run: RunArguments,
+    /// Make holes from the repository in this directory instead of reading --data.
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "data")]
+    make_from: Option<PathBuf>,
+    /// Also write the holes that were made to this file.
+    #[arg(long, value_name = "FILE", requires = "make_from")]
+    write_holes: Option<PathBuf>,
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    max_tokens: usize,
+    /// Tokens of context from other files.
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    context_tokens: usize,
+}
+
+impl HumanEval {
+    pub fn run(self) -> Result<()> {
+        let execution = self.execution.check()?;
+        let data = fetch::human_eval(self.common.data.as_deref(), &execution.python)?;
+        let problems = Problems::read(&data)?;
+        // A machine that cannot isolate is told before the model works for an hour.
+        execution.probe()?;
+        let generator = Generator::open(&self.common.model)?;
+        let (directory, resume) = self.run.open("humaneval", &self.common.model)?;
+        let settings = human_eval::Settings {
+            style: self.style,
+            samples: self.n.max(1),
+            temperature: self.temperature,
+            top_p: self.top_p,
+            max_tokens: self.max_tokens,
+            seed: self.common.seed,
+            ks: self.k.0,
+        };
+        let mut run = start("humaneval", &self.common, &generator, &settings, &data)?;
+        let limit = self.common.limit.unwrap_or(usize::MAX);
+        let work =
+            human_eval::Work { problems: &problems, limit, generator: &generator, execution: &execution };
+        let cases = human_eval::run(&work, &settings, &directory, resume, &mut run)?;
+        finish(&run, &cases, &directory, self.common.json)
+    }
+}
+
+impl Infilling {
+    pub fn run(self) -> Result<()> {
+        let execution = self.execution.check()?;
+        let Some(data) = &self.common.data else {
+            bail!("no public package carries HumanEval-Infilling; give a set's path with --data");
+        };
+        let problems = Problems::read(data)?;
+        execution.probe()?;
+        let generator = Generator::open(&self.common.model)?;
+        let name = data.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let task = format!("infilling-{}", name.split('.').next().unwrap_or_default());
+        let (directory, resume) = self.run.open(&task, &self.common.model)?;
+        let settings = infilling::Settings {
+            strategies: self.strategies,
+            max_tokens: self.max_tokens,
+            seed: self.common.seed,
+        };
+        let mut run = start("infilling", &self.common, &generator, &settings, data)?;
+        let limit = self.common.limit.unwrap_or(usize::MAX);
+        let work =
+            human_eval::Work { problems: &problems, limit, generator: &generator, execution: &execution };
+        let cases = infilling::run(&work, &settings, &directory, resume, &mut run)?;
+        finish(&run, &cases, &directory, self.common.json)
+    }
+}
+
+impl CrossFile {
+    pub fn run(self) -> Result<()> {
+        const HOLES: usize = 200;
+        let limit = self.common.limit.unwrap_or(HOLES);
+        let (mut holes, source) = match (&self.make_from, &self.common.data) {
+            (Some(directory), _) => (
+                cross_file::make(directory, limit, self.context_tokens, self.common.seed)?,
+                directory.clone(),
+            ),
+            (None, Some(data)) => (cross_file::read(data)?, data.clone()),
+            (None, None) => bail!("give a task file with --data, or a repository with --make-from"),
+        };
+        holes.truncate(limit);
+        if let Some(path) = &self.write_holes {
+            let lines: String =
+                holes.iter().map(|hole| Ok(serde_json::to_string(hole)? + "\n")).collect::<Result<_>>()?;
+            std::fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        let generator = Generator::open(&self.common.model)?;
+        let (directory, resume) = self.run.open("crossfile", &self.common.model)?;
+        let settings = cross_file::Settings {
+            max_tokens: self.max_tokens,
+            context_tokens: self.context_tokens,
+            seed: self.common.seed,
+        };
+        let mut run = start("crossfile", &self.common, &generator, &settings, &source)?;
+        let cases = cross_file::run(&holes, &generator, &settings, &directory, resume, &mut run)?;
+        finish(&run, &cases, &directory, self.common.json)
+    }
+}
+
+fn start(
+    task: &str,
+    common: &Common,
+    generator: &Generator,
+    settings: &impl serde::Serialize,
+    data: &Path,
+) -> Result<Run> {
+    let mut settings = serde_json::to_value(settings)?;
+    settings["data"] = data.file_name().and_then(|name| name.to_str()).into();
+    settings["limit"] = common.limit.into();
+    Ok(Run::new(task, serde_json::to_value(generator.facts(&common.model)?)?, settings))
+}
+
+/// Writes the run and prints its answer.
+pub fn finish(run: &Run, cases: &[Case], directory: &Path, json: bool) -> Result<()> {
+    run.write(directory, cases)?;
+    if json {
+        let mut answer = serde_json::to_value(&run.metrics)?;
+        answer["cases"] = cases.len().into();
+        answer["directory"] = directory.display().to_string().into();
+        println!("{}", serde_json::to_string_pretty(&answer)?);
+    } else {
+        print!("{}", run.table());
+        println!(
+            "{} cases, {:.1} s; report in {}",
+            cases.len(),
+            run.seconds,
+            directory.join("report.html").display()
+        );
+    }
+    Ok(())
+}

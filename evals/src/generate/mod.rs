@@ -1,0 +1,277 @@
+//! Completions from whatever runs the model: the engine in this process, or a server over HTTP.
+
+pub mod http;
+pub mod prompts;
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use lacuna_inference::{
+    Backend, Engine, EngineOptions, Model, ModelSource, Priority, PromptStyle, Request, Sampling,
+    fim::{FimOrder, FimParts},
+};
+
+/// Where completions come from.
+pub enum Generator {
+    Engine(Box<Engine>),
+    /// OpenAI-compatible or llama.cpp-compatible.
+    Server(http::Server),
+}
+
+/// How a prompt is put to the model. Names are those of `--style` and `--strategy`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Prompt {
+    /// The text itself, continued.
+    Text(String),
+    /// A hole, in the order the model was trained on or another.
+    Fim { prefix: String, suffix: String, order: Option<Order>, context: Option<String> },
+    /// A hole whose last line before the cursor follows the middle token: prefix and suffix stay frozen while it grows.
+    Efim { prefix: String, suffix: String },
+    /// A question, with the beginning of the answer given. `thinking`: the model may think first.
+    Chat { user: String, answer_start: String, thinking: Thinking },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    Psm,
+    Spm,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Thinking {
+    Closed,
+    Open,
+}
+
+/// One completion asked for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub prompt: Prompt,
+    pub max_tokens: usize,
+    pub sampling: Sampling,
+    /// Generation ends before these.
+    pub stops: Vec<String>,
+}
+
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Generated {
+    pub text: String,
+    pub tokens: usize,
+    pub prompt_tokens: usize,
+    pub milliseconds: f64,
+    pub stop: String,
+}
+
+/// What a run stores about the model it measured.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelFacts {
+    pub name: String,
+    pub source: String,
+    /// Of the file; of the tensors for the embedded model; of nothing for a server.
+    pub sha256: Option<String>,
+    pub bytes: Option<u64>,
+    pub device: String,
+    pub threads: usize,
+    pub prompt_template: String,
+}
+
+impl Generator {
+    /// Opens `embedded`, a model file, or a server's address.
+    pub fn open(model: &str) -> Result<Self> {
+        if model.starts_with("https://") {
+            bail!("the harness speaks plain http to servers on this machine; {model} is https");
+        }
+        if model.starts_with("http://") {
+            return Ok(Self::Server(http::Server::new(model)));
+        }
+        let source = match model {
+            "embedded" => ModelSource::Embedded,
+            path => ModelSource::Path(PathBuf::from(path)),
+        };
+        let model = Model::open(&source).with_context(|| format!("cannot open the model `{model}`"))?;
+        Ok(Self::Engine(Box::new(Engine::start(model, EngineOptions::default())?)))
+    }
+
+    pub fn facts(&self, source: &str) -> Result<ModelFacts> {
+        Ok(match self {
+            Self::Engine(engine) => {
+                let (model, status) = (engine.model(), engine.status());
+                let bytes = model.gguf().byte_length() as u64;
+                let template = model.fim().map_or("none", |fim| fim.family());
+                ModelFacts {
+                    name: model.name().to_owned(),
+                    source: source.to_owned(),
+                    sha256: Some(hash(model, source)?),
+                    bytes: Some(bytes),
+                    device: status.device,
+                    threads: status.threads,
+                    prompt_template: format!("fim:{template}"),
+                }
+            }
+            Self::Server(_) => ModelFacts {
+                name: source.trim_start_matches("http://").to_owned(),
+                source: source.to_owned(),
+                sha256: None,
+                bytes: None,
+                device: "server".into(),
+                threads: 0,
+                prompt_template: "server's own".into(),
+            },
+        })
+    }
+
+    /// Whether `auto` means chat for this model.
+    pub fn prefers_chat(&self) -> bool {
+        match self {
+            Self::Engine(engine) => engine.model().default_prompt_style() == PromptStyle::Chat,
+            Self::Server(_) => false,
+        }
+    }
+
+    /// Runs one request to its end.
+    pub fn generate(&self, ask: &Ask) -> Result<Generated> {
+        let engine = match self {
+            Self::Engine(engine) => engine,
+            Self::Server(server) => return server.generate(ask),
+        };
+        let started = Instant::now();
+        let model = engine.model();
+        let mut stop_tokens: Vec<u32> = model.end_of_text().into_iter().collect();
+        let prompt = match &ask.prompt {
+            Prompt::Text(text) => {
+                stop_tokens.extend(model.fim().map_or(&[][..], |fim| fim.stop_tokens()));
+                let mut tokens: Vec<u32> = model.tokenizer().leading_bos().into_iter().collect();
+                tokens.extend(model.tokenizer().encode(text));
+                tokens
+            }
+            Prompt::Fim { prefix, suffix, order, context } => {
+                let fim = model
+                    .fim()
+                    .context("this model has no fill-in-the-middle tokens; use the chat strategy")?;
+                let fim = match order {
+                    Some(Order::Psm) => fim.clone().with_order(FimOrder::Psm),
+                    Some(Order::Spm) => fim.clone().with_order(FimOrder::Spm),
+                    None => fim.clone(),
+                };
+                stop_tokens.extend(fim.stop_tokens());
+                let prefix = format!("{}{prefix}", context.as_deref().unwrap_or_default());
+                let budget =
+                    model.context_length().min(engine.status().context).saturating_sub(ask.max_tokens + 16);
+                let (prefix, suffix) = fit(model, &prefix, suffix, budget);
+                fim.assemble(
+                    model.tokenizer(),
+                    &FimParts { prefix: &prefix, suffix: &suffix, ..FimParts::default() },
+                )
+                .tokens
+            }
+            Prompt::Efim { prefix, suffix } => {
+                let fim = model
+                    .fim()
+                    .context("this model has no fill-in-the-middle tokens; use the chat strategy")?;
+                stop_tokens.extend(fim.stop_tokens());
+                let typed = prefix.rfind('\n').map_or(0, |end| end + 1);
+                let (frozen, typed) = prefix.split_at(typed);
+                let typed = model.tokenizer().encode(typed);
+                let budget =
+                    model.context_length().min(engine.status().context).saturating_sub(ask.max_tokens + 16);
+                let (frozen, suffix) = fit(model, frozen, suffix, budget.saturating_sub(typed.len()));
+                let parts = FimParts { prefix: &frozen, suffix: &suffix, ..FimParts::default() };
+                let mut tokens =
+                    fim.clone().with_order(FimOrder::Psm).assemble(model.tokenizer(), &parts).tokens;
+                tokens.extend(typed);
+                tokens
+            }
+            Prompt::Chat { user, answer_start, thinking } => {
+                let chat = model.chat().context("this model has no chat template; use another style")?;
+                let mut text = chat.render_prefilled(user, answer_start)?;
+                if *thinking == Thinking::Open
+                    && let Some(end) = text.rfind("</think>")
+                    && let Some(start) = text[..end].rfind("<think>")
+                {
+                    text.truncate(start);
+                    text.push_str("<think>\n");
+                }
+                model.tokenizer().encode_with_special(&text)
+            }
+        };
+        stop_tokens.sort_unstable();
+        stop_tokens.dedup();
+        let output = engine
+            .submit(Request {
+                prompt,
+                max_tokens: ask.max_tokens,
+                deadline: None,
+                sampling: ask.sampling.clone(),
+                stop_tokens,
+                stop_texts: ask.stops.clone(),
+                priority: Priority::Batch,
+            })?
+            .collect_blocking()?;
+        Ok(Generated {
+            text: output.text,
+            tokens: output.stats.generated_tokens,
+            prompt_tokens: output.stats.prompt_tokens,
+            milliseconds: started.elapsed().as_secs_f64() * 1e3,
+            stop: format!("{:?}", output.reason),
+        })
+    }
+}
+
+/// Keeps the text nearest the hole: three parts prefix to one part suffix where both are too long.
+fn fit(model: &Model, prefix: &str, suffix: &str, budget: usize) -> (Vec<u32>, Vec<u32>) {
+    let (mut prefix, mut suffix) = (model.tokenizer().encode(prefix), model.tokenizer().encode(suffix));
+    if prefix.len() + suffix.len() > budget {
+        let for_suffix = (budget / 4).max(budget.saturating_sub(prefix.len()));
+        suffix.truncate(for_suffix);
+        let for_prefix = budget - suffix.len();
+        prefix.drain(..prefix.len().saturating_sub(for_prefix));
+    }
+    (prefix, suffix)
+}
+
+fn hash(model: &Model, source: &str) -> Result<String> {
+    let mut hasher = Sha256::new();
+    if source == "embedded" {
+        let mut names: Vec<&String> = model.gguf().tensors().keys().collect();
+        names.sort();
+        for name in names {
+            if let Some((_, bytes)) = model.gguf().tensor(name) {
+                hasher.update(name.as_bytes());
+                hasher.update(bytes.as_slice());
+            }
+        }
+    } else {
+        std::io::copy(&mut std::fs::File::open(source)?, &mut hasher)?;
+    }
+    Ok(format!("{:x}", hasher.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_embedded_model_completes_holes_and_text() {
+        let generator = Generator::open("embedded").unwrap();
+        let fim = |order| Prompt::Fim {
+            prefix: "def add(a, b):\n    return ".into(),
+            suffix: "\n\nprint(add(1, 2))\n".into(),
+            order,
+            context: None,
+        };
+        for prompt in [Prompt::Text("def add(a, b):\n    return ".into()), fim(None), fim(Some(Order::Psm))] {
+            let ask = Ask { prompt, max_tokens: 4, sampling: Sampling::GREEDY, stops: vec![] };
+            let generated = generator.generate(&ask).unwrap();
+            assert!(generated.tokens <= 4 && generated.prompt_tokens > 5, "{generated:?}");
+            assert_eq!(generated.text, generator.generate(&ask).unwrap().text, "greedy is deterministic");
+        }
+        let facts = generator.facts("embedded").unwrap();
+        assert_eq!(facts.sha256.map(|hash| hash.len()), Some(64));
+    }
+}

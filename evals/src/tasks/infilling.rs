@@ -1,0 +1,149 @@
+//! Holes in functions, by execution: single-line, multi-line and random-span sets, prompt strategies side by side.
+
+use std::{path::Path, time::Instant};
+
+use anyhow::{Result, bail};
+use lacuna_inference::Sampling;
+use serde_json::value::RawValue;
+
+use super::{
+    human_eval::{Work, case},
+    samples::{self, Wanted},
+};
+use crate::{
+    data::{
+        problem::{Format, Problem},
+        record::{Record, ascii_string},
+    },
+    generate::{
+        Ask, Order, Prompt, Thinking,
+        prompts::{Fence, code_of_answer, hole_question},
+    },
+    report::{Case, Resume, Run},
+    score::{self, Coverage},
+};
+
+/// How a hole is put to the model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// The order that the model was trained on.
+    Auto,
+    /// Prefix, suffix, middle.
+    Psm,
+    /// Suffix, prefix, middle.
+    Spm,
+    /// Prefix and suffix frozen, the line at the cursor after the middle token, so that the cache survives typing.
+    Efim,
+    /// A question with a marked hole.
+    Chat,
+}
+
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Settings {
+    pub strategies: Vec<Strategy>,
+    pub max_tokens: usize,
+    pub seed: u64,
+}
+
+pub fn run(
+    work: &Work<'_>,
+    settings: &Settings,
+    directory: &Path,
+    resume: Resume,
+    run: &mut Run,
+) -> Result<Vec<Case>> {
+    let started = Instant::now();
+    let Work { problems, limit, generator, execution } = *work;
+    if let Some(other) = problems.list.iter().find(|problem| problem.format != Format::Infilling) {
+        bail!("{} has no suffix: this is not an infilling set", other.task_id);
+    }
+    let mut wanted = Vec::new();
+    for &strategy in &settings.strategies {
+        for problem in problems.list.iter().take(limit) {
+            wanted.push(Wanted {
+                task_id: problem.task_id.clone(),
+                number: 0,
+                group: format!("{strategy:?}").to_lowercase(),
+                ask: ask(problem, strategy, settings),
+            });
+        }
+    }
+    let complete = |one: &Wanted, text: &str| {
+        let text = match &one.ask.prompt {
+            Prompt::Chat { .. } => code_of_answer(text, Fence::None),
+            _ => text.to_owned(),
+        };
+        problems.get(&one.task_id).map_or(text.clone(), |problem| middle(problem, &text))
+    };
+    let samples = samples::make(&directory.join("samples.jsonl"), &wanted, generator, resume, complete)?;
+    let mut records = Vec::new();
+    for sample in &samples {
+        let mut record = Record::parse("{}")?;
+        record.set("task_id", RawValue::from_string(ascii_string(&sample.task_id))?);
+        record.set("completion", RawValue::from_string(ascii_string(&sample.completion))?);
+        records.push(record);
+    }
+    let (scored, _) = score::score(records, problems, execution, &[], Coverage::AttemptedOnly)?;
+    let mut cases: Vec<Case> = Vec::new();
+    for (sample, scored) in samples.iter().zip(&scored) {
+        let mut case = case(problems, sample, scored);
+        let exact = case.completion.trim_end() == case.expected.trim_end();
+        case.values.insert("exact_match".into(), f64::from(exact));
+        cases.push(case);
+    }
+    for &strategy in &settings.strategies {
+        let group = format!("{strategy:?}").to_lowercase();
+        for name in ["passed", "exact_match"] {
+            let values: Vec<f64> = cases
+                .iter()
+                .filter(|case| case.group == group)
+                .filter_map(|case| case.values.get(name).copied())
+                .collect();
+            let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
+            let name = if name == "passed" { "pass@1" } else { name };
+            if settings.strategies.len() > 1 {
+                run.metrics.insert(format!("{group} {name}"), mean);
+            } else {
+                run.metrics.insert(name.into(), mean);
+            }
+        }
+    }
+    run.add_means(&cases);
+    run.metrics.remove("passed");
+    run.seconds = started.elapsed().as_secs_f64();
+    Ok(cases)
+}
+
+fn ask(problem: &Problem, strategy: Strategy, settings: &Settings) -> Ask {
+    let (prefix, suffix) = (problem.text("prompt"), problem.text("suffix"));
+    let fim = |order| Prompt::Fim { prefix: prefix.clone(), suffix: suffix.clone(), order, context: None };
+    let prompt = match strategy {
+        Strategy::Auto => fim(None),
+        Strategy::Psm => fim(Some(Order::Psm)),
+        Strategy::Efim => Prompt::Efim { prefix: prefix.clone(), suffix: suffix.clone() },
+        Strategy::Spm => fim(Some(Order::Spm)),
+        Strategy::Chat => Prompt::Chat {
+            user: hole_question(&prefix, &suffix),
+            answer_start: String::new(),
+            thinking: Thinking::Closed,
+        },
+    };
+    let stops =
+        if is_single_line(problem) && strategy != Strategy::Chat { vec!["\n".into()] } else { Vec::new() };
+    let sampling = Sampling { seed: settings.seed, ..Sampling::GREEDY };
+    Ask { prompt, max_tokens: settings.max_tokens, sampling, stops }
+}
+
+fn is_single_line(problem: &Problem) -> bool {
+    problem.task_id.starts_with("SingleLine")
+}
+
+/// A line ends with a line break: models stop before it, and without it the suffix would run on.
+fn middle(problem: &Problem, text: &str) -> String {
+    if !is_single_line(problem) {
+        return text.to_owned();
+    }
+    let line = text.trim_start_matches('\n').split('\n').next().unwrap_or_default();
+    format!("{line}\n")
+}

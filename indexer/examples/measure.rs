@@ -1,0 +1,202 @@
+//! Measures the index over a directory: `cargo run --release --example measure -- DIR`.
+//!
+//! Prints throughput of a scan, memory, the time of one-character edits and of context queries at random places.
+
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+    time::Instant,
+};
+
+use lacuna_indexer::{Language, Options, Query, Workspace, syntax, tree_sitter};
+
+fn main() {
+    let Some(directory) = std::env::args().nth(1) else {
+        eprintln!("usage: measure DIR");
+        std::process::exit(2);
+    };
+    let root = Path::new(&directory).canonicalize().unwrap_or_else(|error| {
+        eprintln!("{directory}: {error}");
+        std::process::exit(1);
+    });
+    let before = resident_bytes();
+    let workspace = Workspace::new(vec![root.clone()], Options::default());
+    let started = Instant::now();
+    let mut first_progress = None;
+    let report = workspace.scan(
+        &mut |progress| {
+            first_progress.get_or_insert((started.elapsed(), progress.files_total));
+        },
+        &AtomicBool::new(false),
+    );
+    let cpu_seconds = cpu_seconds();
+    let snapshot = workspace.snapshot();
+    println!(
+        "scan: {} files, {} lines, {} symbols in {:.0} ms: {:.0} lines/s; {} skipped",
+        report.files,
+        report.lines,
+        report.symbols,
+        report.milliseconds,
+        report.lines as f64 / report.milliseconds * 1e3,
+        report.skipped.len(),
+    );
+    println!("  {cpu_seconds:.2} s of CPU: {:.0} lines a CPU second", report.lines as f64 / cpu_seconds);
+    if let Some((elapsed, files)) = first_progress {
+        println!("first snapshot after {:.0} ms ({files} files found)", elapsed.as_secs_f64() * 1e3);
+    }
+    println!(
+        "memory: {:.1} MB in the index, {:.1} MB resident more than before",
+        snapshot.heap_bytes() as f64 / 1e6,
+        resident_bytes().saturating_sub(before) as f64 / 1e6
+    );
+
+    let files = source_files(&root);
+    if files.is_empty() {
+        return;
+    }
+    let before = self::cpu_seconds();
+    let mut lines = 0;
+    for path in &files {
+        let size = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        if let (Some(language), Ok(text)) = (Language::from_path(path), std::fs::read_to_string(path))
+            && size <= Options::default().max_file_bytes
+        {
+            lines += text.lines().count();
+            syntax::parse_str(language, &text);
+        }
+    }
+    let parse_seconds = self::cpu_seconds() - before;
+    println!(
+        "parse alone: {parse_seconds:.2} s of CPU: {:.0} lines a CPU second",
+        lines as f64 / parse_seconds
+    );
+
+    let mut random = Random(1);
+    let before = self::cpu_seconds();
+    let mut queries = Vec::new();
+    let mut shown = 0;
+    for _ in 0..500 {
+        let path = &files[random.below(files.len())];
+        let Ok(text) = std::fs::read_to_string(path) else { continue };
+        let mut offset = random.below(text.len() + 1);
+        while !text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        let measure = |text: &str| text.len() / 3;
+        let visible = offset.saturating_sub(4000)..(offset + 2000).min(text.len());
+        let query = Query { path, text: &text, offset, visible, budget: 1024, measure: &measure };
+        let started = Instant::now();
+        shown += usize::from(!snapshot.context(&query).is_empty());
+        queries.push(started.elapsed().as_secs_f64() * 1e3);
+    }
+    print_percentiles("context query", &mut queries);
+    let mean = (self::cpu_seconds() - before) / queries.len() as f64 * 1e3;
+    println!(
+        "  {shown} of {} have context; {mean:.2} ms of CPU in the mean, reading the files included",
+        queries.len()
+    );
+    measure_edits(&workspace, &files);
+}
+
+/// Types into the middle of the file nearest to 5,000 lines and brings its symbols up to date after each key.
+fn measure_edits(workspace: &Workspace, files: &[PathBuf]) {
+    let texts = files.iter().filter_map(|path| Some((path, std::fs::read_to_string(path).ok()?)));
+    let Some((path, mut text)) = texts.min_by_key(|(_, text)| text.lines().count().abs_diff(5000)) else {
+        return;
+    };
+    let Some(language) = Language::from_path(path) else { return };
+    let Some(mut tree) = syntax::parse_str(language, &text) else { return };
+    // On a line of its own inside a block, where people type.
+    let middle = text.len() / 2;
+    let Some(mut offset) =
+        text.match_indices("\n    ").map(|(at, line)| at + line.len()).find(|at| *at > middle)
+    else {
+        return;
+    };
+    let mut times = Vec::new();
+    for key in "value = compute(first, second);\n    ".chars().cycle().take(200) {
+        let started = Instant::now();
+        text.insert(offset, key);
+        let point = position(&text, offset);
+        tree.edit(&tree_sitter::InputEdit {
+            start_byte: offset,
+            old_end_byte: offset,
+            new_end_byte: offset + 1,
+            start_position: point,
+            old_end_position: point,
+            new_end_position: position(&text, offset + 1),
+        });
+        let mut chunk = |offset: usize| text.as_bytes().get(offset..).unwrap_or(&[]);
+        let Some(new) = syntax::parse_chunks(language, &mut chunk, Some(&tree)) else { return };
+        tree = new;
+        workspace.update_with_tree(path, &text, &tree);
+        times.push(started.elapsed().as_secs_f64() * 1e3);
+        offset += 1;
+    }
+    print_percentiles(&format!("edit of {} lines", text.lines().count()), &mut times);
+}
+
+fn position(text: &str, offset: usize) -> tree_sitter::Point {
+    let before = &text.as_bytes()[..offset];
+    let row = before.iter().filter(|byte| **byte == b'\n').count();
+    let column = before.iter().rev().take_while(|byte| **byte != b'\n').count();
+    tree_sitter::Point { row, column }
+}
+
+fn source_files(root: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(directory) = pending.pop() {
+        let Ok(entries) = std::fs::read_dir(&directory) else { continue };
+        let walk = entries.flatten().try_for_each(|entry| {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => pending.push(entry.path()),
+                Ok(kind) if kind.is_file() && Language::from_path(&entry.path()).is_some() => {
+                    files.push(entry.path())
+                }
+                _ => {}
+            }
+            if files.len() < 20_000 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        if walk.is_break() {
+            break;
+        }
+    }
+    files.sort();
+    files
+}
+
+fn print_percentiles(what: &str, times: &mut [f64]) {
+    times.sort_by(f64::total_cmp);
+    let at = |part: f64| {
+        times.get(((times.len() as f64 * part) as usize).min(times.len().saturating_sub(1))).copied()
+    };
+    let [p50, p95, p99, max] = [0.5, 0.95, 0.99, 1.0].map(|part| at(part).unwrap_or(f64::NAN));
+    println!("{what}: p50 {p50:.2} ms, p95 {p95:.2} ms, p99 {p99:.2} ms, max {max:.2} ms");
+}
+
+/// From procfs; 0 where there is none.
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+/// User and system time of this process, from procfs in its ticks of 10 ms; 0 where there is none.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or("");
+    after_name.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>()
+        / 100.0
+}
+
+/// A linear congruential generator: the same places every time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.0 >> 33) as usize) % bound.max(1)
+    }
+}

@@ -1,0 +1,222 @@
+//! Definitions of other files as compact code: signatures without bodies.
+
+use crate::{Language, index::SymbolId, resolve, snapshot::Snapshot, symbols::SymbolKind};
+
+/// Which members of a type are written out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Members {
+    /// All that are not private, at most this many.
+    Public(usize),
+    None,
+}
+
+/// `mentioned` says which members come first where not all fit: those that the code around the cursor names.
+pub(crate) fn definition(
+    snapshot: &Snapshot,
+    id: SymbolId,
+    members: Members,
+    mentioned: &dyn Fn(&str) -> bool,
+) -> String {
+    let mut out = String::new();
+    let Some((file, symbols, symbol)) = snapshot.symbol(id) else { return out };
+    let language = file.language;
+    let mut indent = "";
+    // A member is shown inside its type.
+    let parent = symbols.parent(symbol).filter(|parent| !parent.kind.is_namespace());
+    let owner = parent
+        .map(|parent| symbols.text(parent.signature))
+        .or_else(|| (!symbol.owner.is_empty()).then(|| symbols.text(symbol.owner)));
+    if let Some(owner) = owner.filter(|_| language != Language::Go) {
+        out.push_str(owner);
+        out.push_str(opening(language));
+        indent = "    ";
+    }
+    let listed = match members {
+        Members::Public(limit) if has_members(symbol.kind) => select(snapshot, id, limit, mentioned),
+        _ => Vec::new(),
+    };
+    let doc = symbols.text(symbol.doc);
+    if language != Language::Python {
+        push_doc(&mut out, language, indent, doc);
+    }
+    push_signature(&mut out, indent, symbols.text(symbol.signature));
+    // `typedef struct { ... } Name;` names its type behind the body.
+    let named = symbols.text(symbol.signature).contains(symbols.name(symbol));
+    let tail =
+        if symbol.kind.is_type() && !named { format!(" {};", symbols.name(symbol)) } else { String::new() };
+    let opens = has_members(symbol.kind) && (symbol.kind != SymbolKind::Variable || !listed.is_empty());
+    if opens && !(symbol.kind == SymbolKind::Type && listed.is_empty()) {
+        // Go writes methods beside their type.
+        let (inside, beside): (Vec<SymbolId>, Vec<SymbolId>) = listed.into_iter().partition(|member| {
+            let kind = snapshot.symbol(*member).map(|(_, _, symbol)| symbol.kind);
+            language != Language::Go
+                || symbol.kind == SymbolKind::Interface
+                || kind != Some(SymbolKind::Method)
+        });
+        let empty = inside.is_empty();
+        match empty && language != Language::Python {
+            true if tail.is_empty() => out.push_str(terminator(language, symbols.text(symbol.signature))),
+            true => out.push_str(&tail),
+            false => out.push_str(opening(language)),
+        }
+        if empty && language != Language::Python {
+            out.push('\n');
+        }
+        if language == Language::Python {
+            push_doc(&mut out, language, "    ", doc);
+        }
+        let mut previous = "";
+        for member in &inside {
+            // `x, y int` declares two members with one signature.
+            let Some((_, symbols, symbol)) = snapshot.symbol(*member) else { continue };
+            let signature = symbols.text(symbol.signature);
+            if signature != previous {
+                push_member(&mut out, language, symbol.kind, signature);
+            }
+            previous = signature;
+        }
+        if language == Language::Python && empty && doc.is_empty() {
+            out.push_str("    ...\n");
+        } else if language != Language::Python && !empty {
+            out.push_str(indent);
+            out.push('}');
+            out.push_str(&tail);
+            out.push('\n');
+        }
+        for member in &beside {
+            if let Some((_, symbols, symbol)) = snapshot.symbol(*member) {
+                out.push_str(symbols.text(symbol.signature));
+                out.push('\n');
+            }
+        }
+    } else {
+        if language == Language::Python && symbol.kind.is_callable() {
+            out.push_str(if doc.is_empty() { ": ...\n" } else { ":\n" });
+            push_doc(&mut out, language, if indent.is_empty() { "    " } else { "        " }, doc);
+        } else {
+            out.push_str(&tail);
+            out.push_str(terminator(language, symbols.text(symbol.signature)));
+            out.push('\n');
+        }
+    }
+    if owner.is_some() && !matches!(language, Language::Go | Language::Python) {
+        out.push_str("}\n");
+    }
+    out
+}
+
+fn has_members(kind: SymbolKind) -> bool {
+    kind.is_type() || kind.is_namespace() || kind == SymbolKind::Variable
+}
+
+fn opening(language: Language) -> &'static str {
+    if language == Language::Python { ":\n" } else { " {\n" }
+}
+
+fn push_doc(out: &mut String, language: Language, indent: &str, doc: &str) {
+    if doc.is_empty() {
+        return;
+    }
+    out.push_str(indent);
+    match language {
+        Language::Python => {
+            out.push_str("\"\"\"");
+            out.push_str(doc);
+            out.push_str("\"\"\"");
+        }
+        Language::Rust | Language::CSharp => {
+            out.push_str("/// ");
+            out.push_str(doc);
+        }
+        _ => {
+            out.push_str(language.line_comment());
+            out.push(' ');
+            out.push_str(doc);
+        }
+    }
+    out.push('\n');
+}
+
+/// The signature, with each of its lines indented.
+fn push_signature(out: &mut String, indent: &str, signature: &str) {
+    for (index, line) in signature.split('\n').enumerate() {
+        if index > 0 {
+            out.push('\n');
+        }
+        out.push_str(indent);
+        out.push_str(line);
+    }
+}
+
+/// What ends a declaration that shows no body.
+fn terminator(language: Language, signature: &str) -> &'static str {
+    let none = matches!(language, Language::Go | Language::Python) || signature.starts_with('#');
+    if none || signature.ends_with([';', '}']) { "" } else { ";" }
+}
+
+fn push_member(out: &mut String, language: Language, kind: SymbolKind, signature: &str) {
+    push_signature(out, "    ", signature);
+    out.push_str(match (language, kind) {
+        (Language::Python, kind) if kind.is_callable() || kind == SymbolKind::Class => ": ...",
+        (Language::Rust, SymbolKind::Field | SymbolKind::Variant) => ",",
+        (Language::Java | Language::CSharp | Language::C | Language::Cpp, SymbolKind::Variant) => ",",
+        (Language::TypeScript | Language::Tsx | Language::JavaScript, SymbolKind::Variant) => ",",
+        (Language::CSharp, SymbolKind::Property) => " { get; }",
+        (Language::Go | Language::Python, _) => "",
+        (_, _) => ";",
+    });
+    out.push('\n');
+}
+
+/// The members to show, in source order.
+fn select(
+    snapshot: &Snapshot,
+    id: SymbolId,
+    limit: usize,
+    mentioned: &dyn Fn(&str) -> bool,
+) -> Vec<SymbolId> {
+    let parent = snapshot.symbol(id).map(|(_, _, symbol)| symbol.kind);
+    let mut ranked: Vec<(bool, bool, usize, SymbolId)> = resolve::members(snapshot, id)
+        .into_iter()
+        .enumerate()
+        .filter_map(|(order, member)| {
+            let (file, symbols, symbol) = snapshot.symbol(member)?;
+            let name = symbols.name(symbol);
+            let named = mentioned(name);
+            if symbol.kind == SymbolKind::Implementation
+                || (!named
+                    && is_private(file.language, symbol.kind, parent, name, symbols.text(symbol.signature)))
+            {
+                return None;
+            }
+            // Special methods say little that the type's name does not, but for the constructor.
+            let special = file.language == Language::Python && name.starts_with("__") && name != "__init__";
+            Some((!named, special, order, member))
+        })
+        .collect();
+    ranked.sort_unstable();
+    ranked.truncate(limit);
+    ranked.sort_unstable_by_key(|(_, _, order, _)| *order);
+    ranked.into_iter().map(|(_, _, _, member)| member).collect()
+}
+
+fn is_private(
+    language: Language,
+    kind: SymbolKind,
+    parent: Option<SymbolKind>,
+    name: &str,
+    signature: &str,
+) -> bool {
+    match language {
+        Language::Rust => {
+            let implied = kind == SymbolKind::Variant || parent == Some(SymbolKind::Trait);
+            !implied && !signature.starts_with("pub")
+        }
+        Language::Python => name.starts_with('_') && !name.starts_with("__"),
+        Language::Java | Language::CSharp | Language::TypeScript | Language::Tsx => {
+            signature.starts_with("private ") || name.starts_with('#')
+        }
+        Language::JavaScript => name.starts_with('#') || name.starts_with('_'),
+        _ => false,
+    }
+}

@@ -1,0 +1,452 @@
+//! What a name means in a file: through its imports, its own definitions, its package, the files it includes, and
+//! last, where exactly one definition in the workspace bears it, that one.
+
+use std::{
+    cell::{OnceCell, RefCell},
+    rc::Rc,
+};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::{
+    imports::{self, ImportStyle, Importer, Target},
+    index::{File, FileId, SymbolId},
+    language::Family,
+    snapshot::Snapshot,
+    symbols::{FileSymbols, Import, ImportKind, SymbolKind},
+};
+
+/// How far re-exports and includes are followed.
+const MAX_REEXPORTS: usize = 6;
+const MAX_INCLUDE_DEPTH: usize = 5;
+const MAX_INCLUDED_FILES: usize = 400;
+/// Definitions of one name that are kept: overloads, a declaration and its definition.
+const MAX_DEFINITIONS: usize = 6;
+
+/// What an import leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Resolved {
+    Symbols(Vec<SymbolId>),
+    Module(Vec<FileId>),
+    Package(String),
+}
+
+/// By what a name is known in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Via {
+    /// An import on this line, counted from 0.
+    Import(u32),
+    SameFile,
+    SamePackage,
+    /// An import of everything in a module, on this line.
+    WholeImport(u32),
+    /// Not known in the file, but unique in the workspace.
+    Unimported,
+}
+
+/// Candidates of one name that are looked at.
+const MAX_CANDIDATES: usize = 4096;
+
+/// The line of an import and where it leads.
+type Binding = (u32, Rc<Resolved>);
+
+/// Resolves names in one file. Imports are resolved when first asked for, and then remembered.
+pub(crate) struct Resolver<'a> {
+    pub snapshot: &'a Snapshot,
+    pub importer: Importer<'a>,
+    bindings: RefCell<FxHashMap<&'a str, Option<Binding>>>,
+    opened: OnceCell<Opened>,
+}
+
+/// What imports of everything make known, with their lines.
+#[derive(Default)]
+struct Opened {
+    files: FxHashMap<FileId, u32>,
+    packages: FxHashMap<String, u32>,
+}
+
+impl<'a> Resolver<'a> {
+    pub fn new(snapshot: &'a Snapshot, importer: Importer<'a>) -> Self {
+        Self { snapshot, importer, bindings: RefCell::default(), opened: OnceCell::new() }
+    }
+
+    /// Whether an import makes a whole module's names known, rather than one name.
+    fn is_whole(&self, import: &Import) -> bool {
+        match self.importer.language.import_style() {
+            ImportStyle::Include => true,
+            ImportStyle::Namespace => import.alias.is_empty(),
+            _ => import.kind == ImportKind::All,
+        }
+    }
+
+    /// Where the import leads that binds `name`: its line, and what it means.
+    pub fn binding(&self, name: &str) -> Option<Binding> {
+        if let Some(known) = self.bindings.borrow().get(name) {
+            return known.clone();
+        }
+        let symbols = self.importer.symbols;
+        let mut imports = symbols.imports.iter();
+        let mut local = "";
+        let found = imports.find_map(|import| {
+            local = symbols.local_name(import).filter(|local| *local == name && !self.is_whole(import))?;
+            let resolved = self.resolve_binding(import)?;
+            Some((import.line, Rc::new(resolved)))
+        });
+        if !local.is_empty() {
+            self.bindings.borrow_mut().insert(local, found.clone());
+        }
+        found
+    }
+
+    fn resolve_binding(&self, import: &Import) -> Option<Resolved> {
+        let resolved = resolve_import(self.snapshot, &self.importer, import)?;
+        // `const Name = require("./name")`, where the module exports one thing.
+        if let Resolved::Module(files) = &resolved
+            && self.importer.language.family() == Family::EcmaScript
+        {
+            let ids = files_name(self.snapshot, files, "default", MAX_REEXPORTS);
+            if !ids.is_empty() {
+                return Some(Resolved::Symbols(ids));
+            }
+        }
+        Some(resolved)
+    }
+
+    fn opened(&self) -> &Opened {
+        self.opened.get_or_init(|| {
+            let mut opened = Opened::default();
+            for import in self.importer.symbols.imports.iter().filter(|import| self.is_whole(import)) {
+                match resolve_import(self.snapshot, &self.importer, import) {
+                    None => {}
+                    Some(Resolved::Module(files)) => self.open_files(&mut opened, files, import.line),
+                    Some(Resolved::Package(package)) => {
+                        opened.packages.entry(package).or_insert(import.line);
+                    }
+                    // `use Enum::*`, `using static Type`: members, which no bare name search finds; the file counts.
+                    Some(Resolved::Symbols(ids)) => {
+                        self.open_files(&mut opened, ids.iter().map(|id| id.file).collect(), import.line);
+                    }
+                }
+            }
+            opened
+        })
+    }
+
+    /// Makes files' names known, with those of what they in turn pass on.
+    fn open_files(&self, opened: &mut Opened, files: Vec<FileId>, line: u32) {
+        let mut pending: Vec<(FileId, usize)> = files.into_iter().map(|file| (file, 0)).collect();
+        while let Some((id, depth)) = pending.pop() {
+            if opened.files.len() >= MAX_INCLUDED_FILES || opened.files.contains_key(&id) {
+                continue;
+            }
+            opened.files.insert(id, line);
+            let Some(file) = self.snapshot.file(id).filter(|_| depth < MAX_INCLUDE_DEPTH) else { continue };
+            let Some(symbols) = &file.symbols else { continue };
+            let importer = Importer { path: &file.path, language: file.language, symbols };
+            let includes = file.language.import_style() == ImportStyle::Include;
+            for import in symbols.imports.iter().filter(|import| includes || import.kind == ImportKind::All) {
+                if let Some(Resolved::Module(files)) = resolve_import(self.snapshot, &importer, import) {
+                    pending.extend(files.into_iter().map(|file| (file, depth + 1)));
+                }
+            }
+        }
+    }
+
+    /// Imports that lead into the workspace, in the order of their lines: local name, line, where.
+    pub fn bindings(&self) -> Vec<(&'a str, u32, Rc<Resolved>)> {
+        let symbols = self.importer.symbols;
+        let named = symbols.imports.iter().filter(|import| !self.is_whole(import));
+        let mut names: Vec<&str> = named.filter_map(|import| symbols.local_name(import)).collect();
+        names.sort_unstable();
+        names.dedup();
+        let resolve = |name| self.binding(name).map(|(line, resolved)| (name, line, resolved));
+        let mut bindings: Vec<_> = names.into_iter().filter_map(resolve).collect();
+        bindings.sort_by_key(|(name, line, _)| (*line, *name));
+        bindings
+    }
+
+    /// Definitions of a bare name.
+    pub fn name(&self, name: &str) -> Option<(Vec<SymbolId>, Via)> {
+        if let Some((line, resolved)) = self.binding(name) {
+            return match &*resolved {
+                Resolved::Symbols(ids) => Some((ids.clone(), Via::Import(line))),
+                Resolved::Module(_) | Resolved::Package(_) => None,
+            };
+        }
+        let mut found: Vec<(Via, SymbolId)> = Vec::new();
+        let mut elsewhere: Vec<SymbolId> = Vec::new();
+        for id in self.snapshot.find(name).take(MAX_CANDIDATES) {
+            let Some((file, symbols, _)) = self.snapshot.symbol(id) else { continue };
+            if file.language.family() != self.importer.language.family() {
+                continue;
+            }
+            match self.visibility(id.file, file, symbols) {
+                Some(via) => found.push((via, id)),
+                None => elsewhere.push(id),
+            }
+        }
+        if found.is_empty() {
+            let unique = elsewhere.len() == 1 && name.len() >= 4;
+            let id = elsewhere.first().copied().filter(|_| unique)?;
+            let (file, _, symbol) = self.snapshot.symbol(id)?;
+            let telling = symbol.kind.is_type() || symbol.kind.is_callable();
+            // Tests' helpers are not for use elsewhere.
+            return (telling && !is_test_path(&file.relative)).then_some((vec![id], Via::Unimported));
+        }
+        found.sort_by_key(|(via, id)| (*via, *id));
+        let best = found[0].0;
+        let rank = |via: Via| std::mem::discriminant(&via);
+        let ids = found.into_iter().filter(|(via, _)| rank(*via) == rank(best)).map(|(_, id)| id);
+        Some((ids.take(MAX_DEFINITIONS).collect(), best))
+    }
+
+    /// Definitions of `name` where it follows `qualifier.`: a module's or package's member.
+    pub fn qualified(&self, qualifier: &str, name: &str) -> Option<(Vec<SymbolId>, Via)> {
+        let Some((line, resolved)) = self.binding(qualifier) else {
+            // C++ namespaces are opened by no import.
+            let is_namespace =
+                |id: SymbolId| self.snapshot.symbol(id).is_some_and(|(_, _, s)| s.kind.is_namespace());
+            let opened = self.importer.language.family() == Family::C
+                && self.snapshot.find(qualifier).any(is_namespace);
+            return self.name(name).filter(|(_, via)| opened && *via != Via::Unimported);
+        };
+        let ids = match &*resolved {
+            Resolved::Module(files) => files_name(self.snapshot, files, name, MAX_REEXPORTS),
+            Resolved::Package(package) => package_name(self.snapshot, &self.importer, package, name),
+            Resolved::Symbols(_) => return None,
+        };
+        (!ids.is_empty()).then_some((ids, Via::Import(line)))
+    }
+
+    fn visibility(&self, id: FileId, file: &File, symbols: &FileSymbols) -> Option<Via> {
+        if *file.path == *self.importer.path {
+            return Some(Via::SameFile);
+        }
+        if let Some(line) = self.opened().files.get(&id) {
+            return Some(Via::WholeImport(*line));
+        }
+        let package = symbols.package();
+        match self.importer.language.import_style() {
+            ImportStyle::Go => (file.directory() == self.importer.directory()
+                && package == self.importer.symbols.package())
+            .then_some(Via::SamePackage),
+            ImportStyle::Package | ImportStyle::Namespace => {
+                let own = self.importer.symbols.package();
+                let within =
+                    own.strip_prefix(package).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+                let namespace = self.importer.language.import_style() == ImportStyle::Namespace;
+                if package == own || (namespace && within && !package.is_empty()) {
+                    return Some(Via::SamePackage);
+                }
+                self.opened().packages.get(package).map(|line| Via::WholeImport(*line))
+            }
+            _ => None,
+        }
+    }
+}
+
+pub(crate) fn is_test_path(relative: &str) -> bool {
+    relative
+        .split(['/', '.', '_'])
+        .any(|part| matches!(part, "test" | "tests" | "spec" | "__tests__" | "testing"))
+}
+
+/// Where an import leads; `None` outside the workspace.
+pub(crate) fn resolve_import(
+    snapshot: &Snapshot,
+    importer: &Importer<'_>,
+    import: &Import,
+) -> Option<Resolved> {
+    resolve_bounded(snapshot, importer, import, MAX_REEXPORTS)
+}
+
+fn resolve_bounded(
+    snapshot: &Snapshot,
+    importer: &Importer<'_>,
+    import: &Import,
+    depth: usize,
+) -> Option<Resolved> {
+    for target in imports::targets(snapshot, importer, import) {
+        match target {
+            Target::Files { files, name: None } => return Some(Resolved::Module(files)),
+            Target::Files { files, name: Some(name) } => {
+                let mut ids = files_name(snapshot, &files, &name, depth);
+                if ids.is_empty() && import.kind == ImportKind::Default {
+                    let local = importer.symbols.local_name(import).unwrap_or("");
+                    ids = files_name(snapshot, &files, local, depth);
+                }
+                if !ids.is_empty() {
+                    return Some(Resolved::Symbols(ids));
+                }
+                if let Some(files) = files_module(snapshot, &files, &name, depth) {
+                    return Some(Resolved::Module(files));
+                }
+                // The file is known but not read yet, or the name is made in a way that the query does not see.
+            }
+            Target::Package { package, name: Some(name) } => {
+                let ids = package_name(snapshot, importer, &package, &name);
+                if !ids.is_empty() {
+                    return Some(Resolved::Symbols(ids));
+                }
+            }
+            Target::Package { package, name: None } => {
+                if snapshot.files_of_package(&package).next().is_some() {
+                    return Some(Resolved::Package(package));
+                }
+            }
+        }
+    }
+    None
+}
+
+/// A module that some files pass on under a name: `export * as tools from`, `from . import tools`.
+fn files_module(snapshot: &Snapshot, files: &[FileId], name: &str, depth: usize) -> Option<Vec<FileId>> {
+    let depth = depth.checked_sub(1)?;
+    files.iter().find_map(|id| {
+        let file = snapshot.file(*id)?;
+        let symbols = file.symbols.as_ref()?;
+        let importer = Importer { path: &file.path, language: file.language, symbols };
+        let mut named = symbols.imports.iter().filter(|import| {
+            // Modules declared in a file are looked up along the path, not through the file's names.
+            import.kind != ImportKind::Module && symbols.local_name(import) == Some(name)
+        });
+        named.find_map(|import| match resolve_bounded(snapshot, &importer, import, depth) {
+            Some(Resolved::Module(files)) => Some(files),
+            _ => None,
+        })
+    })
+}
+
+/// A top-level name of some files, through re-exports.
+pub(crate) fn files_name(snapshot: &Snapshot, files: &[FileId], name: &str, depth: usize) -> Vec<SymbolId> {
+    let mut ids = Vec::new();
+    for file in files {
+        let Some(symbols) = snapshot.symbols(*file) else { continue };
+        ids.extend(symbols.top_level(name).map(|symbol| SymbolId { file: *file, symbol }));
+    }
+    // `exports.open = open` beside the function itself.
+    let is_variable =
+        |id: &SymbolId| snapshot.symbol(*id).is_some_and(|(_, _, s)| s.kind == SymbolKind::Variable);
+    // `except ImportError: name = None` beside the import itself.
+    let only_variables = ids.iter().all(is_variable);
+    if !only_variables {
+        ids.retain(|id| !is_variable(id));
+    }
+    ids.truncate(MAX_DEFINITIONS);
+    if !only_variables || depth == 0 {
+        return ids;
+    }
+    for id in files {
+        let Some(file) = snapshot.file(*id) else { continue };
+        let Some(symbols) = &file.symbols else { continue };
+        let importer = Importer { path: &file.path, language: file.language, symbols };
+        let named = symbols.imports.iter().filter(|import| symbols.local_name(import) == Some(name));
+        for import in named {
+            if let Some(Resolved::Symbols(ids)) = resolve_bounded(snapshot, &importer, import, depth - 1) {
+                return ids;
+            }
+        }
+        if !ids.is_empty() {
+            continue;
+        }
+        for import in symbols.imports.iter().filter(|import| import.kind == ImportKind::All).take(32) {
+            for target in imports::targets(snapshot, &importer, import) {
+                if let Target::Files { files, .. } = target
+                    && !files.contains(id)
+                {
+                    let ids = files_name(snapshot, &files, name, depth - 1);
+                    if !ids.is_empty() {
+                        return ids;
+                    }
+                }
+            }
+        }
+    }
+    ids
+}
+
+fn package_name(snapshot: &Snapshot, importer: &Importer<'_>, package: &str, name: &str) -> Vec<SymbolId> {
+    if let Some((outer, inner)) = name.rsplit_once('.') {
+        let mut inside = Vec::new();
+        for id in package_name(snapshot, importer, package, outer) {
+            let members = members(snapshot, id).into_iter();
+            let is_it =
+                |id: &SymbolId| snapshot.symbol(*id).is_some_and(|(_, s, symbol)| s.name(symbol) == inner);
+            inside.extend(members.filter(is_it));
+        }
+        return inside;
+    }
+    let ids = snapshot.find(name).filter(|id| {
+        snapshot.symbol(*id).is_some_and(|(file, symbols, symbol)| {
+            file.language.family() == importer.language.family()
+                && symbols.package() == package
+                && symbols.is_top_level(symbol)
+        })
+    });
+    ids.take(MAX_DEFINITIONS).collect()
+}
+
+/// Members of a type in the order to show them: its own, then those written elsewhere for it.
+pub(crate) fn members(snapshot: &Snapshot, id: SymbolId) -> Vec<SymbolId> {
+    let Some((file, symbols, symbol)) = snapshot.symbol(id) else { return Vec::new() };
+    let mut members: Vec<SymbolId> =
+        symbols.members(id.symbol).map(|(member, _)| SymbolId { file: id.file, symbol: member }).collect();
+    members.sort_by_key(|id| snapshot.symbol(*id).map(|(_, _, symbol)| symbol.start));
+    let name = symbols.name(symbol);
+    let mut known: FxHashSet<String> = FxHashSet::default();
+    let member_name =
+        |id: SymbolId| snapshot.symbol(id).map(|(_, symbols, symbol)| symbols.name(symbol).to_owned());
+    known.extend(members.iter().filter_map(|id| member_name(*id)));
+    let mut outside: Vec<SymbolId> = snapshot
+        .find_owned(name)
+        .filter(|member| {
+            let Some((other, ..)) = snapshot.symbol(*member) else { return false };
+            if other.language.family() != file.language.family() {
+                return false;
+            }
+            match file.language.import_style() {
+                ImportStyle::Go => other.directory() == file.directory(),
+                // The nearest thing to "the same crate" that needs no look at manifests.
+                _ => snapshot.root_of(&other.path) == snapshot.root_of(&file.path),
+            }
+        })
+        .collect();
+    outside.sort_unstable();
+    for member in outside.into_iter().take(400) {
+        // C++ declares a member in the class and defines it outside.
+        if member_name(member).is_some_and(|name| known.insert(name)) {
+            members.push(member);
+        }
+    }
+    members
+}
+
+/// Types that a definition names in its signature or as supertypes, as its own file understands them.
+pub(crate) fn types_of(snapshot: &Snapshot, id: SymbolId) -> Vec<SymbolId> {
+    let Some((file, symbols, symbol)) = snapshot.symbol(id) else { return Vec::new() };
+    let signature = symbols.text(symbol.signature);
+    let names: Vec<&str> = crate::words::words(signature)
+        .map(|word| word.text)
+        .chain(symbols.bases_of(id.symbol))
+        .filter(|name| *name != symbols.name(symbol) && name.chars().next().is_some_and(char::is_uppercase))
+        .take(16)
+        .collect();
+    if names.is_empty() {
+        return Vec::new();
+    }
+    let resolver = Resolver::new(snapshot, Importer { path: &file.path, language: file.language, symbols });
+    let mut types = Vec::new();
+    for name in names {
+        let Some((ids, via)) = resolver.name(name) else { continue };
+        if via == Via::Unimported {
+            continue;
+        }
+        for id in ids {
+            let is_type = snapshot.symbol(id).is_some_and(|(_, _, symbol)| symbol.kind.is_type());
+            if is_type && !types.contains(&id) {
+                types.push(id);
+            }
+        }
+    }
+    types
+}

@@ -1,0 +1,552 @@
+//! The index of some roots: takes changes, one writer at a time, and publishes immutable snapshots.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use arc_swap::ArcSwap;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use crate::{
+    Language, Options, Progress, ScanReport, Skipped, Snapshot,
+    exclude::Exclusions,
+    imports::{self, Importer, Target},
+    index::{File, FileId, NameIndex, PathIndex, normalize},
+    manifest,
+    read::{self, Read},
+    symbols::FileSymbols,
+    walk::{Found, Stamp, walk},
+};
+
+/// The index of some workspace roots. Cheap to clone; all methods take `&self` and are thread-safe.
+#[derive(Clone)]
+pub struct Workspace {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    snapshot: ArcSwap<Snapshot>,
+    /// Held while a new snapshot is made from the current one.
+    writer: Mutex<()>,
+    exclusions: Exclusions,
+    options: Options,
+}
+
+/// While a scan runs, a new snapshot is published this often, but no more than a part of the time goes into it.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
+const PUBLISH_COST_FACTOR: u32 = 20;
+
+/// Changed files are kept beside the name index until there are this many.
+const MAX_STALE_FILES: usize = 48;
+
+/// Files that an opened file imports and that are read at once, before the scan reaches them.
+const MAX_NEIGHBOURS: usize = 96;
+
+/// One file's new state.
+struct Change {
+    path: Arc<Path>,
+    language: Language,
+    symbols: Arc<FileSymbols>,
+    stamp: Stamp,
+    origin: Origin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Buffer,
+    /// The disk, because the buffer was closed or the file changed.
+    Disk,
+    /// The disk, in passing: an open buffer's symbols stay.
+    Scan,
+}
+
+impl Workspace {
+    pub fn new(roots: Vec<PathBuf>, options: Options) -> Self {
+        let snapshot =
+            Snapshot { roots: roots.iter().map(|root| normalize(root)).collect(), ..Snapshot::default() };
+        let shared = Shared {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            writer: Mutex::new(()),
+            exclusions: Exclusions::default(),
+            options,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Its files are read by the next [`Workspace::scan`].
+    pub fn add_root(&self, root: PathBuf) {
+        let root = normalize(&root);
+        self.change(|snapshot| {
+            if !snapshot.roots.contains(&root) {
+                snapshot.roots = snapshot.roots.iter().cloned().chain([root.clone()]).collect();
+            }
+        });
+    }
+
+    /// Forgets the root and the files that no other root contains.
+    pub fn remove_root(&self, root: &Path) {
+        let root = normalize(root);
+        self.change(|snapshot| {
+            snapshot.roots = snapshot.roots.iter().filter(|known| **known != root).cloned().collect();
+            let roots = snapshot.roots.clone();
+            let kept = |path: &Path| roots.iter().any(|root| path.starts_with(root));
+            for slot in &mut snapshot.files {
+                if slot.as_ref().is_some_and(|file| !kept(&file.path)) {
+                    *slot = None;
+                }
+            }
+            snapshot.manifests = snapshot.manifests.iter().filter(|m| kept(&m.directory)).cloned().collect();
+            rebuild_paths(snapshot);
+            rebuild_names(snapshot);
+        });
+    }
+
+    pub fn roots(&self) -> Vec<PathBuf> {
+        self.snapshot().roots.to_vec()
+    }
+
+    /// The immutable state to query.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.shared.snapshot.load_full()
+    }
+
+    /// Whether the file's text must never be put into a prompt as context: secrets (`.env*`, keys),
+    /// `.gitignore`, `.lacunaignore`, outside every root.
+    pub fn is_excluded(&self, path: &Path) -> bool {
+        let path = normalize(path);
+        match self.snapshot().root_of(&path) {
+            Some(root) => self.shared.exclusions.is_excluded(root, &path),
+            None => true,
+        }
+    }
+
+    /// Replaces a file's symbols by those of `text` (an open editor buffer); with `text: None`, re-reads the disk.
+    /// What the file imports is read too, if the scan has not come to it yet.
+    pub fn update(&self, path: &Path, text: Option<&str>) {
+        let Some(text) = text else { return self.update_from_disk(path) };
+        let Some(language) = self.admit(path) else { return };
+        let (symbols, remark) = read::parse(language, text);
+        if let Some(remark) = remark {
+            tracing::debug!(path = %path.display(), remark, "index");
+        }
+        self.update_open(path, language, symbols);
+    }
+
+    /// As [`Workspace::update`], from a tree that the editor keeps: `tree` must be that of `text`.
+    pub fn update_with_tree(&self, path: &Path, text: &str, tree: &tree_sitter::Tree) {
+        let Some(language) = self.admit(path) else { return };
+        self.update_open(path, language, crate::extract::extract(language, tree, text));
+    }
+
+    fn update_open(&self, path: &Path, language: Language, symbols: FileSymbols) {
+        let path: Arc<Path> = normalize(path).into();
+        let change = Change {
+            path: path.clone(),
+            language,
+            symbols: Arc::new(symbols),
+            stamp: Stamp::default(),
+            origin: Origin::Buffer,
+        };
+        self.change(|snapshot| apply(snapshot, vec![change]));
+        self.read_neighbours(&path);
+    }
+
+    fn update_from_disk(&self, path: &Path) {
+        if Exclusions::is_rule_file(path) {
+            self.shared.exclusions.forget();
+            return;
+        }
+        if manifest::is_manifest(path) {
+            return self.update_manifest(path);
+        }
+        let Some(language) = self.admit(path) else { return };
+        let path = normalize(path);
+        match read::read(&path, language, self.shared.options.max_file_bytes) {
+            Ok(read) => {
+                let change = change_of(Found { path, language, stamp: read.stamp }, read, Origin::Disk);
+                self.change(|snapshot| apply(snapshot, vec![change]));
+            }
+            Err(reason) => {
+                tracing::debug!(path = %path.display(), reason, "index: skipped");
+                self.remove(&path);
+            }
+        }
+    }
+
+    fn update_manifest(&self, path: &Path) {
+        let path = normalize(path);
+        let new = if self.is_excluded(&path) { None } else { manifest::read(&path) };
+        let Some(directory) = path.parent() else { return };
+        self.change(|snapshot| {
+            let same = |known: &manifest::Manifest| {
+                known.directory == directory
+                    && new.as_ref().is_some_and(|new| {
+                        std::mem::discriminant(&new.kind) == std::mem::discriminant(&known.kind)
+                    })
+            };
+            let kept = snapshot.manifests.iter().filter(|known| !same(known)).cloned();
+            snapshot.manifests = kept.chain(new.clone()).collect();
+        });
+    }
+
+    /// The language of a file that may be read; forgets a file that may not be any more.
+    fn admit(&self, path: &Path) -> Option<Language> {
+        let language = Language::from_path(path)?;
+        if self.is_excluded(path) {
+            self.remove(path);
+            return None;
+        }
+        Some(language)
+    }
+
+    pub fn remove(&self, path: &Path) {
+        let path = normalize(path);
+        if Exclusions::is_rule_file(&path) {
+            self.shared.exclusions.forget();
+        }
+        let snapshot = self.snapshot();
+        // A directory goes with everything in it.
+        let gone = |file: &File| file.path.starts_with(&path);
+        if !snapshot.files.iter().flatten().any(|file| gone(file)) {
+            return;
+        }
+        self.change(|snapshot| {
+            for slot in &mut snapshot.files {
+                if slot.as_ref().is_some_and(|file| gone(file)) {
+                    *slot = None;
+                }
+            }
+            rebuild_paths(snapshot);
+            rebuild_names(snapshot);
+        });
+    }
+
+    /// Walks and parses all roots. Blocking: call on a thread of your own.
+    ///
+    /// Files whose size and time did not change since they were read are not read again; open files keep the
+    /// symbols of their buffers. Snapshots are published while it runs.
+    pub fn scan(&self, on_progress: &mut dyn FnMut(Progress), cancel: &AtomicBool) -> ScanReport {
+        let started = Instant::now();
+        self.shared.exclusions.forget();
+        let roots = self.roots();
+        let mut report = ScanReport::default();
+        let mut found: Vec<Found> = Vec::new();
+        let mut manifests = Vec::new();
+        for root in &roots {
+            let walked = walk(root, &self.shared.exclusions, &self.shared.options, cancel);
+            found.extend(walked.files);
+            manifests.extend(walked.manifests);
+            report.skipped.extend(walked.skipped);
+        }
+        // Roots may contain each other.
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        found.dedup_by(|a, b| a.path == b.path);
+        found.truncate(self.shared.options.max_files);
+        manifests.sort();
+        manifests.dedup();
+        let manifests: Vec<_> = manifests.iter().filter_map(|path| manifest::read(path)).collect();
+
+        let cancelled = cancel.load(Ordering::Relaxed);
+        if !cancelled {
+            self.change(|snapshot| {
+                snapshot.manifests = manifests.into();
+                register(snapshot, &found);
+            });
+        }
+        let to_read = self.in_order(found);
+        self.read_all(to_read, &mut report, on_progress, cancel);
+
+        let snapshot = self.snapshot();
+        report.files = snapshot.file_count();
+        report.symbols = snapshot.symbol_count();
+        report.lines = snapshot
+            .files
+            .iter()
+            .flatten()
+            .filter_map(|file| file.symbols.as_ref())
+            .map(|s| s.lines as usize)
+            .sum();
+        report.milliseconds = started.elapsed().as_secs_f64() * 1e3;
+        report
+    }
+
+    /// The files that must be read, those near open files first.
+    fn in_order(&self, found: Vec<Found>) -> Vec<Found> {
+        let snapshot = self.snapshot();
+        let open: FxHashSet<&Path> =
+            snapshot.files.iter().flatten().filter(|f| f.open).map(|f| f.directory()).collect();
+        let mut found: Vec<Found> = found
+            .into_iter()
+            .filter(|found| {
+                let file = snapshot.file_by_path(&found.path).and_then(|id| snapshot.file(id));
+                file.is_none_or(|file| !file.open && (file.symbols.is_none() || file.stamp != found.stamp))
+            })
+            .collect();
+        found.sort_by_key(|found| !found.path.parent().is_some_and(|directory| open.contains(directory)));
+        found
+    }
+
+    fn read_all(
+        &self,
+        found: Vec<Found>,
+        report: &mut ScanReport,
+        on_progress: &mut dyn FnMut(Progress),
+        cancel: &AtomicBool,
+    ) {
+        let total = found.len();
+        let threads =
+            std::thread::available_parallelism().map_or(1, |count| count.get()).min(8).min(total.max(1));
+        let next = AtomicUsize::new(0);
+        let max_file_bytes = self.shared.options.max_file_bytes;
+        let (sender, receiver) = mpsc::sync_channel::<(usize, Result<Read, String>)>(4096);
+        let mut found: Vec<Option<Found>> = found.into_iter().map(Some).collect();
+        let paths: Vec<(PathBuf, Language)> =
+            found.iter().flatten().map(|found| (found.path.clone(), found.language)).collect();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                let (sender, next, paths) = (sender.clone(), &next, &paths);
+                scope.spawn(move || {
+                    while !cancel.load(Ordering::Relaxed) {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some((path, language)) = paths.get(index) else { break };
+                        if sender.send((index, read::read(path, *language, max_file_bytes))).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let mut batch = Vec::new();
+            let mut done = 0;
+            let mut published = Instant::now();
+            let mut interval = PUBLISH_INTERVAL;
+            loop {
+                let received = receiver.recv_timeout(interval);
+                let finished = matches!(received, Err(mpsc::RecvTimeoutError::Disconnected));
+                if let Ok((index, read)) = received {
+                    done += 1;
+                    match (read, found[index].take()) {
+                        (Ok(read), Some(found)) => {
+                            if let Some(remark) = read.remark.clone() {
+                                report.skipped.push(Skipped { path: found.path.clone(), reason: remark });
+                            }
+                            batch.push(change_of(found, read, Origin::Scan));
+                        }
+                        (Err(reason), Some(found)) => {
+                            report.skipped.push(Skipped { path: found.path, reason });
+                        }
+                        (_, None) => {}
+                    }
+                }
+                if finished || published.elapsed() >= interval {
+                    let began = Instant::now();
+                    let changes = std::mem::take(&mut batch);
+                    if !changes.is_empty() {
+                        self.change(|snapshot| apply(snapshot, changes));
+                    }
+                    on_progress(Progress {
+                        files_done: done,
+                        files_total: total,
+                        symbols: self.snapshot().symbol_count(),
+                    });
+                    published = Instant::now();
+                    interval = PUBLISH_INTERVAL.max(began.elapsed() * PUBLISH_COST_FACTOR);
+                }
+                if finished {
+                    break;
+                }
+            }
+        });
+    }
+
+    /// Reads the unread files that an open file imports, so that they count before the scan has come to them.
+    fn read_neighbours(&self, path: &Path) {
+        let snapshot = self.snapshot();
+        let Some(file) = snapshot.file_by_path(path).and_then(|id| snapshot.file(id)) else { return };
+        let Some(symbols) = &file.symbols else { return };
+        let importer = Importer { path, language: file.language, symbols };
+        let mut wanted: Vec<FileId> = Vec::new();
+        for import in symbols.imports.iter() {
+            for target in imports::targets(&snapshot, &importer, import) {
+                if let Target::Files { files, .. } = target {
+                    wanted.extend(files);
+                }
+            }
+            if wanted.len() >= MAX_NEIGHBOURS {
+                break;
+            }
+        }
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted.truncate(MAX_NEIGHBOURS);
+        let unread =
+            wanted.into_iter().filter_map(|id| snapshot.file(id)).filter(|file| file.symbols.is_none());
+        let changes: Vec<Change> = unread
+            .filter_map(|file| {
+                let read = read::read(&file.path, file.language, self.shared.options.max_file_bytes).ok()?;
+                let found =
+                    Found { path: file.path.to_path_buf(), language: file.language, stamp: read.stamp };
+                Some(change_of(found, read, Origin::Scan))
+            })
+            .collect();
+        if !changes.is_empty() {
+            self.change(|snapshot| apply(snapshot, changes));
+        }
+    }
+
+    fn change(&self, edit: impl FnOnce(&mut Snapshot)) {
+        let _writer: MutexGuard<'_, ()> = self.shared.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut snapshot = Snapshot::clone(&self.shared.snapshot.load());
+        edit(&mut snapshot);
+        self.shared.snapshot.store(Arc::new(snapshot));
+    }
+}
+
+fn change_of(found: Found, read: Read, origin: Origin) -> Change {
+    Change {
+        path: found.path.into(),
+        language: found.language,
+        symbols: read.symbols,
+        stamp: read.stamp,
+        origin,
+    }
+}
+
+fn relative_to(roots: &[PathBuf], path: &Path) -> Option<Box<str>> {
+    let root =
+        roots.iter().filter(|root| path.starts_with(root)).max_by_key(|root| root.as_os_str().len())?;
+    let parts: Vec<_> =
+        path.strip_prefix(root).ok()?.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    Some(parts.join("/").into())
+}
+
+/// Makes the files of a walk known, and forgets those that are gone, unless they are open.
+fn register(snapshot: &mut Snapshot, found: &[Found]) {
+    let on_disk: FxHashSet<&Path> = found.iter().map(|found| found.path.as_path()).collect();
+    let mut forgot = false;
+    for slot in &mut snapshot.files {
+        if slot.as_ref().is_some_and(|file| !file.open && !on_disk.contains(&*file.path)) {
+            *slot = None;
+            forgot = true;
+        }
+    }
+    for found in found {
+        if snapshot.paths.by_path(&found.path).is_some_and(|id| snapshot.file(id).is_some()) {
+            continue;
+        }
+        let Some(relative) = relative_to(&snapshot.roots, &found.path) else { continue };
+        snapshot.files.push(Some(Arc::new(File {
+            path: found.path.as_path().into(),
+            relative,
+            language: found.language,
+            symbols: None,
+            stamp: Stamp::default(),
+            open: false,
+        })));
+    }
+    rebuild_paths(snapshot);
+    if forgot {
+        rebuild_names(snapshot);
+    }
+}
+
+/// Puts new states of files into a snapshot. Symbols read from the disk do not replace those of an open buffer
+/// that came in meanwhile.
+fn apply(snapshot: &mut Snapshot, changes: Vec<Change>) {
+    let mut changed: Vec<FileId> = Vec::with_capacity(changes.len());
+    let mut new_files: FxHashMap<Arc<Path>, FileId> = FxHashMap::default();
+    for change in changes {
+        let known = snapshot.paths.by_path(&change.path).or_else(|| new_files.get(&change.path).copied());
+        let old = known.and_then(|id| snapshot.file(id)).cloned();
+        if change.origin == Origin::Scan && old.as_ref().is_some_and(|file| file.open) {
+            continue;
+        }
+        let Some(relative) = relative_to(&snapshot.roots, &change.path) else { continue };
+        let path = old.as_ref().map_or_else(|| change.path.clone(), |file| file.path.clone());
+        let file = File {
+            path,
+            relative,
+            language: change.language,
+            symbols: Some(change.symbols),
+            stamp: change.stamp,
+            open: change.origin == Origin::Buffer,
+        };
+        let symbols_of = |file: &File| file.symbols.as_ref().map_or(0, |symbols| symbols.symbols.len());
+        snapshot.symbol_count += symbols_of(&file);
+        snapshot.symbol_count -= old.as_ref().map_or(0, |old| symbols_of(old));
+        let id = match known {
+            Some(id) => {
+                snapshot.files[id as usize] = Some(Arc::new(file));
+                id
+            }
+            None => {
+                let id = snapshot.files.len() as FileId;
+                new_files.insert(file.path.clone(), id);
+                snapshot.files.push(Some(Arc::new(file)));
+                id
+            }
+        };
+        changed.push(id);
+    }
+    if !new_files.is_empty() {
+        rebuild_paths(snapshot);
+    }
+    let mut stale = FxHashSet::clone(&snapshot.stale);
+    stale.extend(changed);
+    snapshot.stale = Arc::new(stale);
+    if snapshot.stale.len() > MAX_STALE_FILES {
+        let mut base = NameIndex::clone(&snapshot.base);
+        base.retain(|file| !snapshot.stale.contains(&file));
+        merge_names(&mut base, snapshot);
+        snapshot.base = Arc::new(base);
+        snapshot.stale = Arc::default();
+        snapshot.overlay = Arc::default();
+    } else {
+        let mut overlay = NameIndex::default();
+        merge_names(&mut overlay, snapshot);
+        snapshot.overlay = Arc::new(overlay);
+    }
+}
+
+/// Adds the symbols of the stale files.
+fn merge_names(index: &mut NameIndex, snapshot: &Snapshot) {
+    let mut ids: Vec<FileId> = snapshot.stale.iter().copied().collect();
+    ids.sort_unstable();
+    for id in ids {
+        if let Some(symbols) = snapshot.symbols(id) {
+            index.add(id, symbols);
+        }
+    }
+    index.sort();
+}
+
+fn rebuild_paths(snapshot: &mut Snapshot) {
+    snapshot.paths = Arc::new(PathIndex::build(&snapshot.files));
+    count(snapshot);
+}
+
+fn rebuild_names(snapshot: &mut Snapshot) {
+    let mut base = NameIndex::default();
+    for (id, file) in (0u32..).zip(&snapshot.files) {
+        if let Some(symbols) = file.as_ref().and_then(|file| file.symbols.as_ref()) {
+            base.add(id, symbols);
+        }
+    }
+    base.sort();
+    snapshot.base = Arc::new(base);
+    snapshot.stale = Arc::default();
+    snapshot.overlay = Arc::default();
+    count(snapshot);
+}
+
+fn count(snapshot: &mut Snapshot) {
+    snapshot.file_count = snapshot.files.iter().flatten().count();
+    let symbols = snapshot.files.iter().flatten().filter_map(|file| file.symbols.as_ref());
+    snapshot.symbol_count = symbols.map(|symbols| symbols.symbols.len()).sum();
+}

@@ -1,0 +1,7 @@
+//! Tests of the index through its public interface; one binary, so that it links once.
+
+mod context;
+mod random;
+mod resolution;
+mod support;
+mod workspace;

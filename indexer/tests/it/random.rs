@@ -1,0 +1,123 @@
+//! Random edits, updates and queries: no panic, and the same state as an index built afresh.
+
+use std::sync::atomic::AtomicBool;
+
+use lacuna_indexer::{ContextItem, Language, Options, Query, Workspace, syntax};
+use proptest::prelude::*;
+
+const SEEDS: &[(&str, &str)] = &[
+    (
+        "a.py",
+        "from b import Base, helper\nimport c.d as e\n\nclass Stock(Base):\n    \"\"\"Doc.\"\"\"\n    def reserve(self, n: int) -> int:\n        self.x = helper(n)\n        return e.f(self.x)\n",
+    ),
+    ("b.py", "from a import *\nfrom .b import helper as again\nclass Base: ...\ndef helper(x): return x\n"),
+    (
+        "src/lib.rs",
+        "mod stock;\nuse crate::stock::{Stock, self};\npub fn f(s: &Stock) -> u32 { s.reserve(1) }\n",
+    ),
+    (
+        "src/stock.rs",
+        "/// Doc.\npub struct Stock { pub a: u32 }\nimpl Stock { pub fn reserve(&self, n: u32) -> u32 { n } }\n",
+    ),
+    (
+        "m.ts",
+        "import { N } from './n';\nexport class M extends N { go(x: string): N { return new N(x); } }\n",
+    ),
+    ("n.ts", "export * from './m';\nexport default class N { constructor(public x: string) {} }\n"),
+    ("A.java", "package p.q;\nimport p.r.*;\npublic class A extends B { int f(int x) { return g(x); } }\n"),
+    ("h.h", "#ifndef H\n#include \"h.h\"\ntypedef struct { int a; } h_t;\nint f(h_t *h);\n#endif\n"),
+    (
+        "m.cpp",
+        "#include \"h.h\"\nnamespace n { class C : public D { int f(); }; }\nint n::C::f() { h_t h; return ::f(&h); }\n",
+    ),
+    (
+        "m.go",
+        "package m\nimport x \"example.com/m\"\ntype T struct { A, B int }\nfunc (t *T) F(a int) (int, error) { return x.G(a) }\n",
+    ),
+    (
+        "C.cs",
+        "using A.B;\nnamespace A.B { class C : D { public int X { get; set; } void F() { X = 1; } } }\n",
+    ),
+];
+
+const FRAGMENTS: &[&str] = &[
+    "",
+    "(",
+    ")",
+    "{",
+    "}",
+    "\"",
+    "'''",
+    "\n",
+    "    ",
+    "class X:",
+    "def f(",
+    "import ",
+    "from . import *\n",
+    "use self::super::*;",
+    "é",
+    "🙂",
+    "\0",
+    "\r\n",
+    "/*",
+    "//",
+    "#",
+    "`${",
+    "<",
+    ">",
+    "::",
+    "..",
+    "->",
+    "=",
+    "struct S {",
+    "@",
+    "#include \"",
+    "\t",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn edits_never_panic(edits in proptest::collection::vec((0usize..SEEDS.len(), 0.0f64..1.0, 0usize..24, 0usize..FRAGMENTS.len()), 1..24)) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let workspace = Workspace::new(vec![root.clone()], Options::default());
+        let mut texts: Vec<String> = SEEDS.iter().map(|(_, text)| (*text).to_owned()).collect();
+        for ((name, _), text) in SEEDS.iter().zip(&texts) {
+            workspace.update(&root.join(name), Some(text));
+        }
+        let mut last: Vec<ContextItem> = Vec::new();
+        for (file, at, deleted, fragment) in edits {
+            let text = &mut texts[file];
+            let boundary = |mut offset: usize| { while !text.is_char_boundary(offset) { offset -= 1; } offset };
+            let start = boundary((text.len() as f64 * at) as usize);
+            let end = boundary((start + deleted).min(text.len())).max(start);
+            text.replace_range(start..end, FRAGMENTS[fragment]);
+            let path = root.join(SEEDS[file].0);
+            workspace.update(&path, Some(text));
+            let offset = start + FRAGMENTS[fragment].len();
+            let query = Query { path: &path, text, offset, visible: 0..text.len(), budget: 500, measure: &|text: &str| text.len() };
+            last = workspace.snapshot().context(&query);
+            prop_assert!(last.iter().map(|item| item.cost).sum::<usize>() <= 500);
+            prop_assert_eq!(&last, &workspace.snapshot().context(&query));
+        }
+        // An index built from the final texts in one go knows the same.
+        let fresh = Workspace::new(vec![root.clone()], Options::default());
+        for ((name, _), text) in SEEDS.iter().zip(&texts) {
+            std::fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+            std::fs::write(root.join(name), text).unwrap();
+            fresh.update(&root.join(name), Some(text));
+        }
+        fresh.scan(&mut |_| {}, &AtomicBool::new(false));
+        prop_assert_eq!(fresh.snapshot().symbol_count(), workspace.snapshot().symbol_count());
+        let _ = last;
+    }
+
+    #[test]
+    fn any_text_parses_or_is_refused(text in "\\PC{0,200}", language in 0usize..Language::ALL.len()) {
+        let language = Language::ALL[language];
+        let tree = syntax::parse_str(language, &text);
+        prop_assert!(tree.is_some_and(|tree| tree.root_node().end_byte() <= text.len()));
+    }
+}

@@ -1,0 +1,112 @@
+//! Hand-checked cases of "what does this name mean here": the fixtures of every language in `resolution/`.
+//!
+//! A fixture is several files, `//- path` before each. A line that ends in `// => NAME: PATH:LINE` (or `# =>`; several by `;`)
+//! says that NAME, used on that line, is defined at that line of that file; `=> NAME: none`
+//! says that nothing in the workspace is meant, `=> NAME.MEMBER: PATH:LINE` that NAME's members include that one.
+
+use std::path::Path;
+
+use crate::support::Fixture;
+use lacuna_indexer::{Located, Member};
+
+struct Tally {
+    cases: usize,
+    wrong: Vec<String>,
+}
+
+fn check_file(path: &Path, tally: &mut Tally) {
+    let text = std::fs::read_to_string(path).unwrap();
+    let fixture = Fixture::new(&text);
+    let snapshot = fixture.workspace.snapshot();
+    let root = fixture.workspace.roots()[0].clone();
+    for part in text.split("//- ").skip(1) {
+        let (file, body) = part.split_once('\n').unwrap();
+        for (number, line) in body.lines().enumerate() {
+            let marker = line.split_once("// => ").or_else(|| line.split_once("# => "));
+            let Some((_, expectations)) = marker else { continue };
+            for expectation in expectations.split("; ") {
+                let (name, expected) = expectation.trim().split_once(": ").unwrap();
+                let found = snapshot.locate(&root.join(file.trim()), name);
+                let found = match found {
+                    Some(Located::Symbol(info)) => format!("{}:{}", info.path, info.line),
+                    Some(Located::Module(path)) => format!("module {path}"),
+                    None => "none".to_owned(),
+                };
+                tally.cases += 1;
+                if found != expected.trim() {
+                    let place =
+                        format!("{} {}:{}", path.file_name().unwrap().to_string_lossy(), file, number + 1);
+                    tally.wrong.push(format!("{place}: {name}: expected {expected}, found {found}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn names_resolve_to_their_definitions() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/resolution");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let mut tally = Tally { cases: 0, wrong: Vec::new() };
+    for path in &paths {
+        check_file(path, &mut tally);
+    }
+    println!("{} of {} right", tally.cases - tally.wrong.len(), tally.cases);
+    assert!(tally.cases >= 100, "{}", tally.cases);
+    assert!(
+        tally.wrong.is_empty(),
+        "{} of {} wrong:\n{}",
+        tally.wrong.len(),
+        tally.cases,
+        tally.wrong.join("\n")
+    );
+}
+
+#[test]
+fn members_are_missing_only_where_everything_is_known() {
+    let fixture = Fixture::new(
+        r#"
+//- base.py
+class Base:
+    def save(self): ...
+class Odd(External): ...
+class Dynamic:
+    def __getattr__(self, name): ...
+//- main.py
+from base import Base, Odd, Dynamic
+class Stock(Base):
+    name: str
+class Twice(Stock): ...
+//- shape.ts
+export class Shape { area(): number { return 1; } }
+export class Square extends Shape { side = 1; }
+export class Other extends Elsewhere { }
+"#,
+    );
+    let snapshot = fixture.workspace.snapshot();
+    let root = fixture.workspace.roots()[0].clone();
+    for (file, type_name, name, expected) in [
+        ("main.py", "Stock", "name", "exists"),
+        ("main.py", "Stock", "save", "exists"),
+        ("main.py", "Twice", "save", "exists"),
+        ("main.py", "Twice", "missing", "missing"),
+        ("main.py", "Stock", "__class__", "unknown"),
+        ("main.py", "Odd", "anything", "unknown"),
+        ("main.py", "Dynamic", "anything", "unknown"),
+        ("main.py", "Nowhere", "anything", "unknown"),
+        ("shape.ts", "Square", "area", "exists"),
+        ("shape.ts", "Square", "width", "missing"),
+        ("shape.ts", "Square", "toString", "unknown"),
+        ("shape.ts", "Other", "width", "unknown"),
+        ("missing.py", "Stock", "name", "unknown"),
+    ] {
+        let found = match snapshot.member(&root.join(file), type_name, name) {
+            Member::Exists(_) => "exists",
+            Member::Missing => "missing",
+            Member::Unknown => "unknown",
+        };
+        assert_eq!(found, expected, "{file}: {type_name}.{name}");
+    }
+}

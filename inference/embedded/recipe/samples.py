@@ -1,0 +1,318 @@
+"""Training rows: fill-in-the-middle samples in the product's prompt layout, packed into fixed-length rows.
+
+As a program it is the data service beside train.py: it writes part-N.npz while the trainer's `cursor` file advances.
+Layout (SPM; every piece is encoded on its own, as the engine does):
+  <|repo_name|>REPO\\n <|file_sep|>OTHER\\nSNIPPET\\n ... <|file_sep|>PATH\\n <|fim_prefix|><|fim_suffix|>SUFFIX<|fim_middle|>PREFIX MIDDLE <|endoftext|>
+"""
+import argparse
+import bisect
+import collections
+import json
+import os
+import random
+import re
+import sys
+import time
+import tomllib
+from multiprocessing import get_context
+
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+import numpy as np
+
+import corpus
+import signatures
+import spans
+from filters import END, FILE, LANGUAGES, MIDDLE, PAD, PREFIX, REPOSITORY, SUFFIX
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SHARES = {"python": 0.25, "rust": 0.13, "typescript": 0.13, "javascript": 0.11, "go": 0.12, "java": 0.13, "cpp": 0.13}
+# Loss weights by the part of a sample, in sixteenths. The end of a middle counts most: it is one token in hundreds.
+WEIGHT = {"context": 4, "suffix": 8, "text": 16, "middle": 40, "end": 80}
+NAME = re.compile(r"[A-Za-z_]\w{2,}")
+STATE = {}
+
+
+def load_tokenizer(path):
+    from tokenizers import Tokenizer
+    tokenizer = Tokenizer.from_file(path)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def index_definitions(records, definitions):
+    """package -> name -> [(file, position)] and package -> member -> the same, to find what a piece of code refers to."""
+    names, members = collections.defaultdict(dict), collections.defaultdict(dict)
+    for file, found in enumerate(definitions):
+        package = records[file][1]
+        for position, (name, _, _, inner) in enumerate(found):
+            if len(name) > 2:
+                names[package].setdefault(name, []).append((file, position))
+            for member, _ in inner:
+                if len(member) > 3:
+                    members[package].setdefault(member, []).append((file, position))
+    return names, members
+
+
+def context_chunks(file, near, middle, generator):
+    """[(path, text)]: listings of definitions that the code near the cursor uses, and noise to ignore."""
+    records, definitions = STATE["records"], STATE["definitions"]
+    language, package = records[file][0], records[file][1]
+    names, members = STATE["names"][package], STATE["members"][package]
+    near_names, middle_names = set(NAME.findall(near)), set(NAME.findall(middle))
+    needed, useful = [], []
+    for name in near_names | middle_names:
+        places = [p for p in names.get(name, ()) if p[0] != file]
+        if 0 < len(places) <= 4:
+            (needed if name in middle_names else useful).append(generator.choice(places))
+    for name in middle_names:
+        places = [p for p in members.get(name, ()) if p[0] != file]
+        if 0 < len(places) <= 2:
+            needed.append(generator.choice(places))
+    generator.shuffle(needed)
+    generator.shuffle(useful)
+    chosen = ([p for p in needed if generator.random() < 0.85] + useful[:generator.choice([0, 1, 2, 3])])[:6]
+    everything = STATE["files"][package]
+    for _ in range(generator.choice([0, 1, 1, 2, 3])):
+        other = generator.choice(everything)
+        if other != file and definitions[other]:
+            chosen.append((other, generator.randrange(len(definitions[other]))))
+    chunks, budget, seen = [], generator.choice([900, 1600, 2600, 3600]), set()
+    for place in chosen:
+        if place in seen:
+            continue
+        seen.add(place)
+        found = signatures.Definition(*definitions[place[0]][place[1]][:3])
+        found.members = definitions[place[0]][place[1]][3]
+        text = signatures.render(found, language, generator, near_names | middle_names, generator.choice([12, 24, 40]))
+        if len(text) <= budget:
+            budget -= len(text)
+            chunks.append((records[place[0]][2], text))
+    if generator.random() < 0.15 and len(everything) > 1:
+        other = generator.choice(everything)
+        if other != file:
+            text = records[other][3]
+            start = text.find("\n", generator.randrange(len(text))) + 1
+            end = text.find("\n", start + generator.randrange(200, 900))
+            if end > start:
+                chunks.append((records[other][2], text[start:end]))
+    generator.shuffle(chunks)
+    return chunks
+
+
+def prompt_pieces(repository, chunks, path):
+    """The part of a prompt before the file's own text: special ids and strings, with their loss weight."""
+    pieces = []
+    if chunks:
+        pieces += [(REPOSITORY, "context"), (repository + "\n", "context")]
+        for other, text in chunks:
+            pieces += [(FILE, "context"), (other + "\n" + text.rstrip("\n") + "\n", "context")]
+    if path:
+        pieces += [(FILE, "context"), (path + "\n", "context")]
+    return pieces
+
+
+def sample(file, position, generator):
+    """(pieces, next position): one sample from `position` of a file on."""
+    record = STATE["records"][file]
+    text, path = record[3], record[2]
+    header = path if generator.random() < 0.9 else ""
+    length = int(generator.triangular(350, 7000, 1500))
+    end = text.find("\n", min(len(text) - 1, position + length)) + 1 or len(text)
+    region = text[position:end]
+    if generator.random() < 0.08 or len(region) < 80:
+        pieces = prompt_pieces("", [], header) + [(region, "text"), (END if end == len(text) else PAD, "text")]
+        return pieces, end
+    start, stop = spans.choose_span(spans.Lines(region), generator)
+    if stop - start > 1500:
+        stop = max(start + 1, region.rfind("\n", start, start + 1500))
+    prefix, middle = region[:start], region[start:stop]
+    suffix = text[position + stop:position + stop + 6000]
+    draw = generator.random()
+    if draw < 0.12:
+        suffix = ""
+    elif draw < 0.9:
+        cut = int(generator.expovariate(1 / 550))
+        if draw < 0.55:
+            cut = suffix.find("\n", cut) if suffix.find("\n", cut) > 0 else cut
+        suffix = suffix[:cut]
+    else:
+        suffix = suffix[:2000]
+    chunks = []
+    if generator.random() < 0.36:
+        chunks = context_chunks(file, prefix[-700:] + suffix[:250], middle, generator)
+    pieces = prompt_pieces(corpus.repository_name(record[1]), chunks, header)
+    pieces += [(PREFIX, "context"), (SUFFIX, "context"), (suffix, "suffix"), (MIDDLE, "context"), (prefix, "text"),
+               (middle, "middle"), (END, "end")]
+    after = text.find("\n", position + stop) + 1
+    return pieces, after if after > position else end
+
+
+def encode_samples(samples, capacity):
+    """Samples to (ids, weights); one that is too long loses context first, then the start of its prefix."""
+    encoder = STATE["tokenizer"]
+    strings = [piece for pieces in samples for piece, _ in pieces if isinstance(piece, str) and piece]
+    encoded = iter(encoder.encode_batch_fast(strings, add_special_tokens=False))
+    documents = []
+    for pieces in samples:
+        parts = []
+        for piece, kind in pieces:
+            if isinstance(piece, str):
+                parts.append((next(encoded).ids if piece else [], kind))
+            else:
+                parts.append(([piece], kind))
+        over = sum(len(ids) for ids, _ in parts) - capacity
+        for index, (ids, kind) in enumerate(parts):
+            if over <= 0:
+                break
+            if kind == "context" and len(ids) > 40 or kind == "text" and len(ids) > 40:
+                cut = min(over, len(ids) - 32)
+                parts[index] = (ids[cut:], kind)
+                over -= cut
+        if over > 0:
+            continue
+        documents.append((np.concatenate([np.asarray(ids, np.uint16) for ids, _ in parts if ids]),
+                          np.concatenate([np.full(len(ids), WEIGHT[kind], np.uint8) for ids, kind in parts if ids])))
+    return documents
+
+
+def pack(documents, capacity, generator):
+    """First-fit decreasing into rows: ids, weights and the number of the document within the row (0 is padding)."""
+    documents = sorted((d for d in documents if len(d[0]) > 12), key=lambda d: len(d[0]), reverse=True)
+    rows, space, keys = [], collections.defaultdict(list), []
+    for document in documents:
+        length = len(document[0])
+        at = bisect.bisect_left(keys, length)
+        if at < len(keys):
+            room = keys[at]
+            row = space[room].pop()
+            if not space[room]:
+                keys.pop(at)
+        else:
+            row, room = len(rows), capacity
+            rows.append([])
+        rows[row].append(document)
+        left = room - length
+        if left > 12:
+            if not space[left]:
+                bisect.insort(keys, left)
+            space[left].append(row)
+    ids = np.full((len(rows), capacity), PAD, np.uint16)
+    weights, numbers = np.zeros((len(rows), capacity), np.uint8), np.zeros((len(rows), capacity), np.uint8)
+    for index, row in enumerate(rows):
+        generator.shuffle(row)
+        at = 0
+        for number, (tokens, weight) in enumerate(row, 1):
+            ids[index, at:at + len(tokens)] = tokens
+            weights[index, at + 1:at + len(tokens)] = weight[1:]  # the first token of a document has nothing to be told from
+            numbers[index, at:at + len(tokens)] = min(number, 255)
+            at += len(tokens)
+    return ids, weights, numbers
+
+
+def build_rows(job):
+    files, capacity, seed = job
+    generator = random.Random(seed)
+    documents, samples = [], []
+    for file in files:
+        position, size = 0, len(STATE["records"][file][3])
+        while position < size - 20:
+            pieces, position = sample(file, position, generator)
+            samples.append(pieces)
+            if len(samples) >= 256:
+                documents += encode_samples(samples, capacity)
+                samples = []
+    documents += encode_samples(samples, capacity)
+    return pack(documents, capacity, generator)
+
+
+class Stream:
+    """Endless shuffled files of one language; a resumed run continues where the order of its seed left off."""
+
+    def __init__(self, files, seed):
+        self.files, self.seed, self.epoch, self.queue = files, seed, 0, []
+
+    def take(self, characters, size_of):
+        taken = []
+        while characters > 0 and self.files:
+            if not self.queue:
+                self.queue = self.files[:]
+                random.Random(self.seed + self.epoch).shuffle(self.queue)
+                self.epoch += 1
+            taken.append(self.queue.pop())
+            characters -= size_of(taken[-1])
+        return taken
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", required=True, help="folder shared with train.py")
+    parser.add_argument("--shards", required=True, help="glob of the packed shards")
+    parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("--benchmark-data")
+    parser.add_argument("--context", type=int, default=2048)
+    parser.add_argument("--processes", type=int, default=15)
+    parser.add_argument("--part-megabytes", type=float, default=60)
+    parser.add_argument("--ahead", type=int, default=4, help="parts to stay ahead of the trainer")
+    parser.add_argument("--start-part", type=int, default=0)
+    parser.add_argument("--no-installed", action="store_true")
+    parser.add_argument("--limit-files", type=int, default=0)
+    arguments = parser.parse_args()
+    began, parent = time.time(), os.getppid()
+    log = lambda *words: print(f"[data {time.time() - began:6.1f}s]", *words, flush=True)
+    with open(os.path.join(HERE, "sources.toml"), "rb") as file:
+        held_out = set(tomllib.load(file)["held_out"])
+    records, definitions, installed = corpus.load(arguments.shards, held_out, arguments.processes, f"{arguments.work}/corpus.pkl",
+                                                  arguments.benchmark_data, not arguments.no_installed, log)
+    with open(f"{arguments.work}/installed.jsonl", "w") as file:
+        file.writelines(json.dumps(row) + "\n" for row in installed)
+    STATE.update(records=records, definitions=definitions, tokenizer=load_tokenizer(arguments.tokenizer))
+    STATE["names"], STATE["members"] = index_definitions(records, definitions)
+    STATE["files"] = collections.defaultdict(list)
+    for index, record in enumerate(records):
+        STATE["files"][record[1]].append(index)
+    by_language = collections.defaultdict(list)
+    for index, record in enumerate(records):
+        if record[1] not in held_out:
+            by_language[record[0]].append(index)
+    if arguments.limit_files:
+        by_language = {k: v[:arguments.limit_files] for k, v in by_language.items()}
+    log({k: (len(v), round(sum(len(records[i][3]) for i in v) / 1e6, 1)) for k, v in by_language.items()}, "files and megabytes for training")
+    streams = {language: Stream(files, 1000 + 100 * LANGUAGES.index(language)) for language, files in by_language.items()}
+    held = [index for index, record in enumerate(records) if record[1] in held_out]
+    random.Random(5).shuffle(held)
+    part = 0
+    with get_context("fork").Pool(arguments.processes) as pool:
+        if not os.path.exists(f"{arguments.work}/held.npz"):
+            built = pool.map(build_rows, [(held[i:300:8], arguments.context + 1, 77 + i) for i in range(8)], chunksize=1)
+            order = np.random.default_rng(77).permutation(sum(len(b[0]) for b in built))
+            rows = [np.concatenate([b[k] for b in built])[order] for k in range(3)]
+            np.savez(f"{arguments.work}/held.npz", ids=rows[0], weights=rows[1], numbers=rows[2])
+        while not os.path.exists(f"{arguments.work}/stop") and os.getppid() == parent:
+            total = arguments.part_megabytes * 1e6 * (0.4 if part == 0 else 1)
+            files = [f for language, stream in streams.items() for f in stream.take(total * SHARES[language], lambda f: len(records[f][3]))]
+            if part < arguments.start_part:
+                part += 1
+                continue
+            while part > int(open(f"{arguments.work}/cursor").read() or 0) + arguments.ahead and not os.path.exists(f"{arguments.work}/stop"):
+                time.sleep(0.2)
+            started = time.time()
+            random.Random(part).shuffle(files)
+            count = arguments.processes * 3
+            jobs = [(files[i::count], arguments.context + 1, 7_000_003 * part + i) for i in range(count)]
+            built = pool.map(build_rows, jobs, chunksize=1)
+            order = np.random.default_rng(part).permutation(sum(len(b[0]) for b in built))
+            rows = [np.concatenate([b[k] for b in built])[order] for k in range(3)]
+            target = f"{arguments.work}/part-{part}.npz"
+            with open(target + ".tmp", "wb") as file:
+                np.savez(file, ids=rows[0], weights=rows[1], numbers=rows[2])
+            os.replace(target + ".tmp", target)
+            middle = (rows[1] == WEIGHT["middle"]).mean()
+            log(f"part {part}: {len(order)} rows, {(rows[0] != PAD).sum() / 1e6:.1f}M tokens, full {(rows[0] != PAD).mean():.3f}, "
+                f"middles {middle:.3f}, {(rows[1] == WEIGHT['end']).sum()} samples, {time.time() - started:.1f}s")
+            part += 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,289 @@
+"""Trains the model on one GPU in stretches that checkpoint and resume; starts samples.py as its data service.
+
+The schedule is a share of --total-seconds of training time, summed over all stretches.
+"""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import gguf_file
+import optimizer
+from filters import PAD
+from model import Config, Model, causal_attention
+from samples import WEIGHT
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BEGAN = time.time()
+
+
+def log(*words):
+    print(f"[{time.time() - BEGAN:6.1f}s]", *words, flush=True)
+
+
+class Feed:
+    """Rows from the data service, moved to the device part by part."""
+
+    def __init__(self, work, first, service, device):
+        self.work, self.part, self.service, self.device, self.rows, self.at, self.waited = work, first, service, device, None, 0, 0.0
+
+    def _load(self):
+        path, began = f"{self.work}/part-{self.part}.npz", time.time()
+        while not os.path.exists(path):
+            if self.service.poll() is not None:
+                raise RuntimeError("the data service ended: see data.log")
+            time.sleep(0.05)
+        self.waited += time.time() - began
+        with np.load(path) as z:
+            self.rows = [torch.from_numpy(z["ids"].astype(np.int16)).to(self.device), torch.from_numpy(z["weights"]).to(self.device),
+                         torch.from_numpy(z["numbers"]).to(self.device)]
+        os.remove(path)
+        with open(f"{self.work}/cursor.tmp", "w") as file:
+            file.write(str(self.part))
+        os.replace(f"{self.work}/cursor.tmp", f"{self.work}/cursor")
+        self.at, self.part = 0, self.part + 1
+
+    def take(self, count):
+        while self.rows is None or self.at + count > len(self.rows[0]):
+            self._load()
+        self.at += count
+        return [r[self.at - count:self.at] for r in self.rows]
+
+
+class DocumentMask:
+    """Attention within each packed document only, by flex attention over a mask that is rebuilt for every micro-batch."""
+
+    def __init__(self, rows, context, device):
+        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+        self.numbers = torch.zeros(rows, context, dtype=torch.int32, device=device)
+        self.make, self.attend = torch.compile(create_block_mask), flex_attention
+        self.shape = (rows, None, context, context)
+
+    def mask(self, numbers):
+        self.numbers.copy_(numbers)
+        seen = self.numbers
+
+        def visible(b, h, q, k):
+            return (q >= k) & (seen[b, q] == seen[b, k])
+
+        return self.make(visible, *self.shape, device=str(self.numbers.device))
+
+
+class Trainer:
+    def __init__(self, model, arguments, device):
+        self.model, self.arguments, self.device, self.documents = model, arguments, device, None
+        self.rows = arguments.rows
+
+    def _random(self):
+        c, numbers = self.model.c, torch.arange(self.arguments.context, device=self.device) // 600 + 1
+        ids = torch.randint(7, c.vocabulary, (self.rows, self.arguments.context + 1), device=self.device)
+        return ids, torch.ones_like(ids, dtype=torch.float32), numbers.expand(self.rows, -1)
+
+    def _documents_step(self, ids, weights, numbers):
+        return self.masked(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), weights[:, 1:].contiguous(), self.documents.mask(numbers))
+
+    def _causal_step(self, ids, weights, numbers):
+        return self.plain(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), weights[:, 1:].contiguous())
+
+    def warm_up(self):
+        """Compiles both attentions and keeps the document mask unless it fails or costs more than a fifth of the speed."""
+        compiled = not self.arguments.no_compile
+        self.plain = torch.compile(self.model, dynamic=False) if compiled else self.model
+        speeds = {}
+        if compiled and not self.arguments.causal:
+            try:
+                self.documents = DocumentMask(self.rows, self.arguments.context, self.device)
+                attend = self.documents.attend
+                model = self.model
+                self.masked = torch.compile(lambda x, y, w, m: model(x, y, w, lambda q, k, v: attend(q, k, v, block_mask=m)), dynamic=False)
+                speeds["documents"] = self._speed(self._documents_step)
+            except Exception as error:
+                log("document mask is not available:", repr(error)[:600])
+                torch._dynamo.reset()
+                self.plain = torch.compile(self.model, dynamic=False)
+        if "documents" not in speeds or self.arguments.compare:
+            speeds["causal"] = self._speed(self._causal_step)
+        log("seconds for a micro-batch", speeds)
+        self.step = self._documents_step
+        if "documents" not in speeds or speeds["documents"] > 1.25 * speeds.get("causal", 9e9):
+            self.step, self.documents = self._causal_step, None
+        log("attention:", "document mask" if self.documents else "causal")
+
+    def _speed(self, step):
+        for n in range(6):
+            if n == 3:
+                self._wait()
+                began = time.time()
+            ids, weights, numbers = self._random()
+            (step(ids, weights, numbers) / ids.numel()).backward()
+        self._wait()
+        self.model.zero_grad(set_to_none=True)
+        return round((time.time() - began) / 3, 4)
+
+    def _wait(self):
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+
+@torch.no_grad()
+def held_out_loss(model, path, device, most=64, batch=16):
+    """Mean loss in nats on rows from held-out packages: all tokens, middles, and the end of middles."""
+    with np.load(path) as z:
+        ids, weights = z["ids"][:most].astype(np.int64), z["weights"][:most]
+    sums = {}
+    for at in range(0, len(ids), batch):
+        x = torch.from_numpy(ids[at:at + batch]).to(device)
+        w = torch.from_numpy(weights[at:at + batch]).to(device)[:, 1:]
+        h = model.hidden(x[:, :-1], torch.bfloat16 if device == "cuda" else torch.float32)
+        losses = F.cross_entropy(F.linear(h, model.embedding.to(h.dtype)).float().transpose(1, 2), x[:, 1:], reduction="none")
+        for name, chosen in (("all", w > 0), ("text", w == WEIGHT["text"]), ("middle", w == WEIGHT["middle"]), ("end", w == WEIGHT["end"])):
+            total, count = sums.get(name, (0.0, 0))
+            sums[name] = (total + float(losses[chosen].sum()), count + int(chosen.sum()))
+    return {name: round(total / max(1, count), 4) for name, (total, count) in sums.items()}
+
+
+def train(arguments, device):
+    work = arguments.work
+    resumed = torch.load(f"{work}/checkpoint.pt", map_location=device, weights_only=False) if os.path.exists(f"{work}/checkpoint.pt") else None
+    part = resumed["part"] if resumed else 0
+    with open(f"{work}/cursor", "w") as file:
+        file.write(str(part))
+    for name in ("stop", "done"):
+        if os.path.exists(f"{work}/{name}"):
+            os.remove(f"{work}/{name}")
+    reader = gguf_file.Reader(arguments.tokenizer_from)
+    tokenizer = f"{work}/tokenizer.json"
+    with open(tokenizer, "w", encoding="utf-8") as file:
+        file.write(gguf_file.tokenizer_json(reader.metadata))
+    service = subprocess.Popen([sys.executable, f"{HERE}/samples.py", "--work", work, "--shards", arguments.shards, "--tokenizer", tokenizer,
+                                "--context", str(arguments.context), "--start-part", str(part), *arguments.data_arguments.split()],
+                               stdout=open(f"{work}/data.log", "a"), stderr=subprocess.STDOUT)
+    try:
+        run(arguments, device, reader, service, resumed, part)
+    finally:
+        open(f"{work}/stop", "w").close()
+        service.terminate()
+
+
+def run(arguments, device, reader, service, resumed, part):
+    work = arguments.work
+    config = Config(vocabulary=len(reader.metadata["tokenizer.ggml.tokens"]), width=arguments.width, layers=arguments.layers,
+                    heads=arguments.width // 64, kv_heads=2, ffn=arguments.ffn, context=2048)
+    if arguments.initial:
+        model, _ = gguf_file.load_model(arguments.initial)
+        log("initial weights from", arguments.initial)
+    else:
+        model = Model(config)
+    model = model.to(device)
+    log(f"{model.count() / 1e6:.1f}M parameters on {device}")
+    muon, adam = optimizer.build(model, arguments.adam_rate, arguments.decay)
+    step, tokens, used = 0, 0, 0.0
+    if resumed:
+        model.load_state_dict(resumed["model"])
+        for buffer, saved in zip(muon.buffers, resumed["muon"]):
+            buffer.copy_(saved)
+        adam.load_state_dict(resumed["adam"])
+        step, tokens, used = resumed["step"], resumed["tokens"], resumed["used"]
+    trainer = Trainer(model, arguments, device)
+    trainer.warm_up()
+    model.zero_grad(set_to_none=True)
+    feed = Feed(work, part, service, device)
+    feed._load()
+    log(f"first rows are here, waited {feed.waited:.1f}s; held out before: {held_out_loss(model, f'{work}/held.npz', device)}")
+    began, last_save, mean, since, counted = time.time(), time.time(), None, time.time(), 0
+    rows = trainer.rows * arguments.accumulate
+    stretch_end = BEGAN + arguments.stretch_seconds
+    while True:
+        progress = (used + time.time() - began) / arguments.total_seconds
+        if progress >= 1 or time.time() > stretch_end or step >= arguments.most_steps:
+            break
+        rate = min(1.0, (step + 1) / arguments.warm_up) * min(1.0, max(0.01, (1 - progress) / (1 - arguments.constant)))
+        ids, weights, numbers = feed.take(rows)
+        ids, weights = ids.long(), weights.float() / 16
+        total = weights[:, 1:].sum()
+        loss = torch.zeros((), device=device)
+        for at in range(0, rows, trainer.rows):
+            end = at + trainer.rows
+            piece = trainer.step(ids[at:end], weights[at:end], numbers[at:end, :-1]) / total
+            piece.backward()
+            loss += piece.detach()
+        norm = torch.nn.utils.clip_grad_norm_([p for g in adam.param_groups for p in g["params"]], 1.0)
+        muon.momentum = min(0.95, 0.85 + step / 2000)
+        for group in adam.param_groups:
+            group["lr"] = arguments.adam_rate * group["scale"] * rate
+        muon.step(arguments.muon_rate * rate)
+        adam.step()
+        for parameter in model.parameters():
+            parameter.grad = None
+        step += 1
+        seen = int((ids[:, 1:] != PAD).sum())
+        tokens, counted = tokens + seen, counted + seen
+        value = float(loss)
+        if not np.isfinite(value):
+            raise RuntimeError(f"loss is {value} at step {step}")
+        mean = value if mean is None else 0.95 * mean + 0.05 * value
+        if step <= 3 or step % 50 == 0:
+            log(f"step {step} loss {value:.4f} mean {mean:.4f} rate {rate:.3f} norm {float(norm):.2f} "
+                f"{counted / (time.time() - since) / 1e3:.0f}k tokens/s {tokens / 1e6:.0f}M tokens, {progress:.3f} done, part {feed.part}, waited {feed.waited:.1f}s")
+            since, counted = time.time(), 0
+        if time.time() - last_save > arguments.save_every:
+            last_save = time.time()
+            elapsed = used + time.time() - began
+            torch.save({"model": model.state_dict(), "muon": muon.buffers, "adam": adam.state_dict(), "step": step, "tokens": tokens,
+                        "used": elapsed, "part": feed.part}, f"{work}/checkpoint.tmp")
+            os.replace(f"{work}/checkpoint.tmp", f"{work}/checkpoint.pt")
+            log(f"checkpoint; held out {held_out_loss(model, f'{work}/held.npz', device)}")
+    elapsed = used + time.time() - began
+    state = {"step": step, "tokens": tokens, "used": elapsed, "config": vars(model.c)}
+    torch.save({"model": model.state_dict(), "muon": muon.buffers, "adam": adam.state_dict(), "part": feed.part, **state}, f"{work}/checkpoint.tmp")
+    os.replace(f"{work}/checkpoint.tmp", f"{work}/checkpoint.pt")
+    held = held_out_loss(model, f"{work}/held.npz", device)
+    size = gguf_file.write(f"{work}/trained.gguf", gguf_file.tensors_of(model), lambda n, a: "F32",
+                           gguf_file.metadata_for(model.c, reader.metadata["tokenizer.ggml.tokens"], reader.metadata["tokenizer.ggml.token_type"],
+                                                  reader.metadata["tokenizer.ggml.merges"], "Q8_0"))
+    log(f"stretch ends: {step} steps, {tokens / 1e6:.1f}M tokens in {elapsed:.0f}s, data waited {feed.waited:.1f}s, held out {held}, trained.gguf {size / 2**20:.1f} MiB")
+    with open(f"{work}/done", "w") as file:
+        json.dump({"steps": step, "tokens": tokens, "seconds": elapsed, "held_out": held, "finished": elapsed >= arguments.total_seconds - 1,
+                   "arguments": vars(arguments)}, file, indent=1)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", required=True)
+    parser.add_argument("--shards", required=True)
+    parser.add_argument("--tokenizer-from", required=True, help="GGUF whose vocabulary is used")
+    parser.add_argument("--initial", help="GGUF to start from; random weights without it")
+    parser.add_argument("--total-seconds", type=float, required=True)
+    parser.add_argument("--stretch-seconds", type=float, default=560, help="ends with a checkpoint after this long, from process start")
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--ffn", type=int, default=1536)
+    parser.add_argument("--context", type=int, default=2048)
+    parser.add_argument("--rows", type=int, default=64, help="rows of a micro-batch")
+    parser.add_argument("--accumulate", type=int, default=2)
+    parser.add_argument("--muon-rate", type=float, default=1.8e-3)
+    parser.add_argument("--adam-rate", type=float, default=1.2e-3)
+    parser.add_argument("--decay", type=float, default=0.1)
+    parser.add_argument("--warm-up", type=int, default=80)
+    parser.add_argument("--constant", type=float, default=0.35, help="share of the time at the full rate, then linear to 1%%")
+    parser.add_argument("--save-every", type=float, default=150)
+    parser.add_argument("--most-steps", type=int, default=10**9)
+    parser.add_argument("--data-arguments", default="", help="passed to samples.py")
+    parser.add_argument("--causal", action="store_true", help="no document mask")
+    parser.add_argument("--compare", action="store_true", help="time the causal attention too before choosing")
+    parser.add_argument("--no-compile", action="store_true")
+    arguments = parser.parse_args()
+    os.makedirs(arguments.work, exist_ok=True)
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")
+    train(arguments, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+if __name__ == "__main__":
+    main()

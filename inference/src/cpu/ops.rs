@@ -1,0 +1,205 @@
+//! Small vector operations, compiled for AVX2 where the CPU has it, portable elsewhere.
+//!
+//! The bodies are written over fixed-width lanes so that the compiler vectorizes them on every target.
+
+#[cfg(target_arch = "x86_64")]
+use super::k_quants::{ActivationBlock, BLOCK};
+
+/// Declares a function once and compiles it twice: portable, and with AVX2, FMA and F16C.
+macro_rules! dispatched {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        #[inline]
+        $vis fn $name($($arg: $type),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body($($arg: $type),*) $(-> $ret)? $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2,fma,f16c")]
+                fn wide($($arg: $type),*) $(-> $ret)? { body($($arg),*) }
+                if $crate::cpu::ops::has_avx2() {
+                    // SAFETY: the CPU has the features that `wide` is compiled for.
+                    return unsafe { wide($($arg),*) };
+                }
+            }
+            body($($arg),*)
+        }
+    };
+}
+pub(crate) use dispatched;
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+pub(crate) fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c")
+}
+
+const LANES: usize = 8;
+
+/// `a * b + c` in one rounding where the target has it; the portable form avoids the slow library call.
+#[inline(always)]
+pub(crate) fn fused(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) { a.mul_add(b, c) } else { a * b + c }
+}
+
+dispatched! {
+    /// Dot product of two vectors of equal length.
+    pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+        dot_body(a, b)
+    }
+}
+
+/// [`dot`] without its dispatch, for callers that are dispatched themselves.
+#[allow(
+    clippy::needless_range_loop,
+    reason = "fixed lanes by index are what the compiler turns into vectors"
+)]
+#[inline(always)]
+pub(crate) fn dot_body(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [[0f32; LANES]; 4];
+    let (a_wide, a_rest) = a.as_chunks::<{ LANES * 4 }>();
+    let (b_wide, b_rest) = b.as_chunks::<{ LANES * 4 }>();
+    for (x, y) in a_wide.iter().zip(b_wide) {
+        for (part, sum) in sums.iter_mut().enumerate() {
+            for lane in 0..LANES {
+                let at = part * LANES + lane;
+                sum[lane] = fused(x[at], y[at], sum[lane]);
+            }
+        }
+    }
+    let mut total = 0f32;
+    for lane in 0..LANES {
+        total += (sums[0][lane] + sums[1][lane]) + (sums[2][lane] + sums[3][lane]);
+    }
+    for (x, y) in a_rest.iter().zip(b_rest) {
+        total += x * y;
+    }
+    total
+}
+
+/// Root-mean-square normalization (Zhang and Sennrich 2019): `out = x / rms(x) * weight`.
+pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    let scale = 1.0 / (dot(x, x) / x.len() as f32 + epsilon).sqrt();
+    for ((o, x), w) in out.iter_mut().zip(x).zip(weight) {
+        *o = x * scale * w;
+    }
+}
+
+dispatched! {
+    /// SwiGLU's elementwise part: `out = silu(gate) * up`.
+    pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
+        for ((o, g), u) in out.iter_mut().zip(gate).zip(up) {
+            *o = g / (1.0 + fast_exp(-g)) * u;
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+dispatched! {
+    pub(super) fn quantize_block(floats: &[f32; BLOCK]) -> ActivationBlock {
+        let mut maximum = [0f32; LANES];
+        for chunk in floats.as_chunks::<LANES>().0 {
+            for lane in 0..LANES {
+                maximum[lane] = maximum[lane].max(chunk[lane].abs());
+            }
+        }
+        let maximum = maximum.iter().copied().fold(0f32, f32::max);
+        let inverse = if maximum > 0.0 { 127.0 / maximum } else { 0.0 };
+        let mut values = [0i8; BLOCK];
+        for (value, float) in values.iter_mut().zip(floats) {
+            // Adding 1.5 * 2^23 rounds to the nearest integer in the low bits of the mantissa.
+            *value = ((float * inverse + 12_582_912.0).to_bits() as i32).wrapping_sub(0x4b40_0000) as i8;
+        }
+        ActivationBlock::from_parts(values, maximum / 127.0)
+    }
+}
+
+/// Exponential by range reduction and a polynomial, relative error below 2e-7; vectorizes, unlike the library's.
+/// Source: Cephes' expf coefficients.
+#[inline(always)]
+pub fn fast_exp(x: f32) -> f32 {
+    let x = x.clamp(-87.3, 88.3);
+    let n = (x * std::f32::consts::LOG2_E + 0.5).floor();
+    let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4f32;
+    p = p * r + 1.398_2e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 0.5;
+    let value = p * r * r + r + 1.0;
+    value * f32::from_bits(((n as i32 + 127) as u32) << 23)
+}
+
+/// The angles of rotary position embeddings for one head.
+#[derive(Debug, Clone)]
+pub struct Rope {
+    /// Per pair of dimensions, radians a position.
+    frequencies: Vec<f32>,
+    pairing: RopePairing,
+}
+
+/// Which two elements of a head turn together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopePairing {
+    /// `i` with `i + half`: Qwen2, and Hugging Face's layout.
+    Halves,
+    /// `2i` with `2i + 1`: GGUF's layout of the Llama architecture, whose converter permutes query and key rows.
+    Adjacent,
+}
+
+impl Rope {
+    /// `factors` divides the frequency of each pair (Llama 3's `rope_freqs` tensor).
+    pub fn new(head_dimension: usize, base: f32, factors: Option<&[f32]>, pairing: RopePairing) -> Self {
+        let half = head_dimension / 2;
+        let frequencies = (0..half)
+            .map(|i| {
+                let frequency = f64::from(base).powf(-2.0 * i as f64 / head_dimension as f64) as f32;
+                frequency / factors.map_or(1.0, |factors| factors[i])
+            })
+            .collect();
+        Self { frequencies, pairing }
+    }
+
+    /// Turns all heads of one row (`heads * head_dimension` values) to `position`.
+    pub fn apply(&self, row: &mut [f32], position: usize, angles: &mut Vec<(f32, f32)>) {
+        angles.clear();
+        angles.extend(self.frequencies.iter().map(|frequency| (position as f32 * frequency).sin_cos()));
+        let half = self.frequencies.len();
+        for head in row.chunks_exact_mut(half * 2) {
+            for (i, (sin, cos)) in angles.iter().enumerate() {
+                let (first, second) = match self.pairing {
+                    RopePairing::Halves => (i, i + half),
+                    RopePairing::Adjacent => (2 * i, 2 * i + 1),
+                };
+                let (a, b) = (head[first], head[second]);
+                head[first] = a * cos - b * sin;
+                head[second] = b * cos + a * sin;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponential_is_close() {
+        for step in -8000..8000 {
+            let x = step as f32 * 0.01;
+            let (ours, exact) = (f64::from(fast_exp(x)), f64::from(x).exp());
+            assert!((ours / exact - 1.0).abs() < 3e-7, "exp({x}) = {ours}, not {exact}");
+        }
+    }
+
+    #[test]
+    fn dot_matches_plain_sum() {
+        for length in [0, 1, 7, 8, 31, 32, 33, 100, 513] {
+            let a: Vec<f32> = (0..length).map(|i| (i as f32 * 0.37).sin()).collect();
+            let b: Vec<f32> = (0..length).map(|i| (i as f32 * 0.91).cos()).collect();
+            let exact: f64 = a.iter().zip(&b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum();
+            assert!((f64::from(dot(&a, &b)) - exact).abs() < 1e-4, "length {length}");
+        }
+    }
+}

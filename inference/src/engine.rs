@@ -1,0 +1,454 @@
+//! The engine: one thread that owns the runner and turns requests into streams of tokens.
+//!
+//! A step reads: take commands -> end what nobody wants -> schedule -> run -> sample -> commit. Nothing in it waits
+//! for anybody: events go into channels that are large enough for the whole answer.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use crate::{
+    Backend, EngineError, Event, Generation, Model, Request, RequestStats, StopReason,
+    cpu::{
+        attention::KvPrecision,
+        threads::{default_threads, give_way},
+    },
+    kv_cache::BLOCK_SIZE,
+    milliseconds,
+    models::decoder::{CpuRunner, WeightPrecision},
+    sampler::{Choice, Sampler},
+    scheduler::{Limits, Scheduler, SequenceId},
+    speculative::{Drafter, Speculation},
+    stop_text::StopText,
+    tokenizer::TextStream,
+};
+
+/// Tokens computed in one step on the CPU: bounds how long a long prompt delays other streams.
+const STEP_TOKENS: usize = 256;
+const RUNNING_LIMIT: usize = 16;
+const WAITING_LIMIT: usize = 64;
+/// Longest context used unless asked for: R1 distills claim 131072, whose cache would not fit small machines.
+const DEFAULT_CONTEXT: usize = 8192;
+
+/// How the engine runs a model.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Threads for computation; 0 takes the number of physical cores.
+    pub threads: usize,
+    /// Tokens of context a request may use; 0 takes the model's, at most 8192.
+    pub context: usize,
+    /// Tokens that the KV cache holds; 0 takes twice the context, at least 8192.
+    pub cache_tokens: usize,
+    pub kv_precision: KvPrecision,
+    pub weight_precision: WeightPrecision,
+    pub speculation: Speculation,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            threads: 0,
+            context: 0,
+            cache_tokens: 0,
+            kv_precision: KvPrecision::F16,
+            weight_precision: WeightPrecision::Stored,
+            speculation: Speculation::default(),
+        }
+    }
+}
+
+/// A snapshot of the engine's load and memory.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct EngineStatus {
+    pub model: String,
+    /// `cpu`; on a GPU `cuda:` and its index.
+    pub device: String,
+    pub threads: usize,
+    pub context: usize,
+    pub running: usize,
+    pub waiting: usize,
+    pub weights_bytes: u64,
+    pub kv_bytes: u64,
+    pub kv_blocks_total: usize,
+    pub kv_blocks_used: usize,
+}
+
+struct Submission {
+    request: Request,
+    events: mpsc::Sender<Event>,
+    stop: Arc<AtomicBool>,
+    submitted: Instant,
+}
+
+/// A model resident in memory with its thread. Dropping it ends the thread after the current step.
+pub struct Engine {
+    model: Model,
+    context: usize,
+    submissions: Option<Sender<Submission>>,
+    status: Arc<Mutex<EngineStatus>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Loads the weights and starts the engine's thread.
+    pub fn start(model: Model, options: EngineOptions) -> Result<Self, EngineError> {
+        let config = model.config();
+        let wanted = if options.context == 0 { DEFAULT_CONTEXT } else { options.context };
+        let context = wanted.min(config.context_length);
+        let cache_tokens = match options.cache_tokens {
+            0 => (2 * context).max(DEFAULT_CONTEXT),
+            tokens => tokens.max(context),
+        };
+        // One block more than the context, for the copy of a partly shared block.
+        let blocks = cache_tokens.div_ceil(BLOCK_SIZE) + 1;
+        let threads = if options.threads == 0 { default_threads() } else { options.threads };
+        let runner = CpuRunner::new(
+            model.gguf(),
+            config,
+            blocks,
+            threads,
+            options.kv_precision,
+            options.weight_precision,
+        )?;
+        let status = Arc::new(Mutex::new(EngineStatus {
+            model: model.name().into(),
+            device: "cpu".into(),
+            threads: runner.threads(),
+            context,
+            weights_bytes: model.gguf().byte_length() as u64,
+            kv_bytes: runner.kv_bytes() as u64,
+            kv_blocks_total: blocks,
+            ..EngineStatus::default()
+        }));
+        let (sender, receiver) = crossbeam_channel::bounded(WAITING_LIMIT);
+        let limits =
+            Limits { blocks, step_tokens: STEP_TOKENS, running: RUNNING_LIMIT, waiting: WAITING_LIMIT };
+        let worker = Worker {
+            model: model.clone(),
+            runner,
+            scheduler: Scheduler::new(limits),
+            active: Vec::new(),
+            next_id: 0,
+            context,
+            speculation: options.speculation,
+            status: status.clone(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("lacuna-engine".into())
+            .spawn(move || worker.run(&receiver))
+            .map_err(|error| EngineError::Stopped(format!("its thread did not start: {error}")))?;
+        Ok(Self { model, context, submissions: Some(sender), status, thread: Some(thread) })
+    }
+}
+
+impl Backend for Engine {
+    fn submit(&self, request: Request) -> Result<Generation, EngineError> {
+        let vocabulary = self.model.config().vocabulary;
+        if request.prompt.is_empty() {
+            return Err(EngineError::EmptyPrompt);
+        }
+        if request.prompt.len() >= self.context {
+            return Err(EngineError::PromptTooLong { prompt: request.prompt.len(), limit: self.context });
+        }
+        if let Some(&id) = request.prompt.iter().find(|id| **id as usize >= vocabulary) {
+            return Err(EngineError::TokenOutOfRange { id, vocabulary });
+        }
+        // Room for every token and the last event, so that the engine never waits for a reader.
+        let capacity = request.max_tokens.min(self.context) + 2;
+        let (events, receiver) = mpsc::channel(capacity);
+        let stop = Arc::new(AtomicBool::new(false));
+        let generation = Generation::new(receiver, stop.clone());
+        let submission = Submission { request, events, stop, submitted: Instant::now() };
+        let gone = || EngineError::Stopped("it was shut down; restart it".into());
+        match self.submissions.as_ref().ok_or_else(gone)?.try_send(submission) {
+            Ok(()) => Ok(generation),
+            Err(TrySendError::Full(_)) => Err(EngineError::Overloaded { waiting: WAITING_LIMIT }),
+            Err(TrySendError::Disconnected(_)) => Err(gone()),
+        }
+    }
+
+    fn model(&self) -> &Model {
+        &self.model
+    }
+
+    fn status(&self) -> EngineStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.submissions = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A request that the engine is working on.
+struct Active {
+    id: SequenceId,
+    request: Request,
+    events: mpsc::Sender<Event>,
+    stop: Arc<AtomicBool>,
+    submitted: Instant,
+    /// First step that computed something for it.
+    started: Option<Instant>,
+    first_token: Option<Instant>,
+    sampler: Sampler,
+    /// From the first generated token on, when speculation is on.
+    drafter: Option<Drafter>,
+    text: TextStream,
+    stop_text: StopText,
+    log_probability_sum: f64,
+    stats: RequestStats,
+}
+
+impl Active {
+    /// Nobody waits for the answer any more.
+    fn is_abandoned(&self) -> bool {
+        self.events.is_closed() || self.stop.load(Ordering::Relaxed)
+    }
+}
+
+struct Worker {
+    model: Model,
+    runner: CpuRunner,
+    scheduler: Scheduler,
+    active: Vec<Active>,
+    next_id: SequenceId,
+    context: usize,
+    speculation: Speculation,
+    status: Arc<Mutex<EngineStatus>>,
+}
+
+impl Worker {
+    fn run(mut self, submissions: &Receiver<Submission>) {
+        give_way();
+        loop {
+            if self.active.is_empty() {
+                match submissions.recv() {
+                    Ok(submission) => self.accept(submission),
+                    Err(_) => return,
+                }
+            }
+            loop {
+                match submissions.try_recv() {
+                    Ok(submission) => self.accept(submission),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => {
+                        self.fail_all(&EngineError::Stopped("it was shut down".into()));
+                        return;
+                    }
+                }
+            }
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.step())) {
+                // What the broken step wrote into the cache cannot be trusted.
+                let message = panic_message(panic.as_ref());
+                tracing::error!(message, "a step of the engine panicked");
+                self.fail_all(&EngineError::Internal(message));
+                self.scheduler.reset();
+            }
+            self.publish_status();
+        }
+    }
+
+    fn accept(&mut self, submission: Submission) {
+        let Submission { mut request, events, stop, submitted } = submission;
+        let id = self.next_id;
+        self.next_id += 1;
+        let prompt = std::mem::take(&mut request.prompt);
+        let stats = RequestStats { prompt_tokens: prompt.len(), ..RequestStats::default() };
+        if !self.scheduler.add(id, prompt, request.priority) {
+            let waiting = self.scheduler.waiting();
+            let _ = events.try_send(Event::Failed(EngineError::Overloaded { waiting }));
+            return;
+        }
+        self.active.push(Active {
+            id,
+            events,
+            stop,
+            submitted,
+            started: None,
+            first_token: None,
+            sampler: Sampler::new(request.sampling.clone()),
+            drafter: None,
+            text: TextStream::new(self.model.tokenizer().clone()),
+            stop_text: StopText::new(request.stop_texts.clone()),
+            log_probability_sum: 0.0,
+            stats,
+            request,
+        });
+    }
+
+    fn step(&mut self) {
+        self.end_unwanted();
+        self.draft();
+        let batch = self.scheduler.schedule();
+        if batch.entries.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for entry in &batch.entries {
+            let fresh = |active: &&mut Active| active.id == entry.sequence && active.started.is_none();
+            if let Some(active) = self.active.iter_mut().find(fresh) {
+                active.started = Some(now);
+                active.stats.queue_ms = milliseconds(now - active.submitted);
+                active.stats.cached_tokens = self.scheduler.cached_tokens(active.id).unwrap_or(0);
+            }
+        }
+        self.runner.copy_blocks(&batch.copies);
+        let active = &self.active;
+        let abandoned = || {
+            let wanted = |id| active.iter().any(|active| active.id == id && !active.is_abandoned());
+            !batch.entries.iter().any(|entry| wanted(entry.sequence))
+        };
+        let Some(logits) = self.runner.forward(&batch, &abandoned) else { return };
+        let vocabulary = self.model.config().vocabulary;
+        let mut rows = logits.chunks_exact(vocabulary);
+        let mut ended = Vec::new();
+        for entry in &batch.entries {
+            let rows: Vec<&[f32]> = rows.by_ref().take(entry.logits.len()).collect();
+            let Some(active) = self.active.iter_mut().find(|active| active.id == entry.sequence) else {
+                continue;
+            };
+            if rows.is_empty() {
+                self.scheduler.commit(entry, &[]);
+                continue;
+            }
+            let drafts = &entry.tokens[entry.logits.start + 1..];
+            let mut accepted = Vec::with_capacity(rows.len());
+            let mut reason = None;
+            for (index, row) in rows.iter().enumerate() {
+                let choice = active.sampler.choose(row);
+                accepted.push(choice.token);
+                let length = entry.start + entry.logits.start + 1 + accepted.len();
+                reason = emit(active, choice, length >= self.context);
+                if reason.is_some() || drafts.get(index) != Some(&choice.token) {
+                    break;
+                }
+            }
+            active.stats.drafted_tokens += drafts.len();
+            active.stats.accepted_tokens += accepted.len() - 1;
+            if let Some(drafter) = &mut active.drafter {
+                drafter.advance(drafts.len(), &accepted);
+            }
+            self.scheduler.commit(entry, &accepted);
+            ended.extend(reason.map(|reason| (active.id, reason)));
+        }
+        for (id, reason) in ended {
+            self.end(id, reason);
+        }
+    }
+
+    /// Guesses the next tokens of the sequences that are past their prompt.
+    fn draft(&mut self) {
+        if self.speculation == Speculation::Off {
+            return;
+        }
+        for id in self.scheduler.decoding().collect::<Vec<_>>() {
+            let Some(active) = self.active.iter_mut().find(|active| active.id == id) else { continue };
+            let missing = active.request.max_tokens.saturating_sub(active.stats.generated_tokens);
+            let Some(tokens) = self.scheduler.tokens(id) else { continue };
+            let room = self.context.saturating_sub(tokens.len());
+            let drafter = active.drafter.get_or_insert_with(|| Drafter::new(tokens));
+            let mut drafts = drafter.draft();
+            // The step yields one token more than it guesses.
+            drafts.truncate(missing.min(room).saturating_sub(1));
+            self.scheduler.set_drafts(id, drafts);
+        }
+    }
+
+    /// Ends requests that were dropped, stopped or have run out of time.
+    fn end_unwanted(&mut self) {
+        let now = Instant::now();
+        let reason = |active: &Active| {
+            if active.is_abandoned() {
+                Some(StopReason::Cancelled)
+            } else if active.request.max_tokens == 0 {
+                Some(StopReason::MaxTokens)
+            } else if active.request.deadline.is_some_and(|deadline| deadline <= now) {
+                Some(StopReason::Deadline)
+            } else {
+                None
+            }
+        };
+        let ended: Vec<_> = self
+            .active
+            .iter()
+            .filter_map(|active| reason(active).map(|reason| (active.id, reason)))
+            .collect();
+        for (id, reason) in ended {
+            self.end(id, reason);
+        }
+    }
+
+    fn end(&mut self, id: SequenceId, reason: StopReason) {
+        self.scheduler.finish(id);
+        let Some(index) = self.active.iter().position(|active| active.id == id) else { return };
+        let mut active = self.active.remove(index);
+        let now = Instant::now();
+        let started = active.started.unwrap_or(now);
+        let first = active.first_token.unwrap_or(now);
+        active.stats.prefill_ms = milliseconds(first - started);
+        active.stats.decode_ms = milliseconds(now - first);
+        if active.stats.generated_tokens > 0 {
+            let mean = active.log_probability_sum / active.stats.generated_tokens as f64;
+            active.stats.mean_log_probability = Some(mean as f32);
+        }
+        let text = if reason == StopReason::StopText { String::new() } else { active.stop_text.finish() };
+        let _ = active.events.try_send(Event::Finished { reason, text, stats: active.stats });
+    }
+
+    fn fail_all(&mut self, error: &EngineError) {
+        for active in self.active.drain(..) {
+            self.scheduler.finish(active.id);
+            let _ = active.events.try_send(Event::Failed(error.clone()));
+        }
+    }
+
+    fn publish_status(&self) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.running = self.scheduler.running();
+        status.waiting = self.scheduler.waiting();
+        status.kv_blocks_used = self.scheduler.blocks_used();
+    }
+}
+
+/// Takes a new token into the answer. Returns why the answer ends with it, if it does.
+fn emit(active: &mut Active, choice: Choice, context_full: bool) -> Option<StopReason> {
+    let Choice { token, log_probability } = choice;
+    active.first_token.get_or_insert_with(Instant::now);
+    if active.request.stop_tokens.contains(&token) {
+        return Some(StopReason::StopToken);
+    }
+    active.stats.generated_tokens += 1;
+    active.log_probability_sum += f64::from(log_probability);
+    let completed = active.text.push(token);
+    let (text, stopped) = active.stop_text.push(&completed);
+    let _ = active.events.try_send(Event::Token { id: token, text, log_probability });
+    if stopped {
+        Some(StopReason::StopText)
+    } else if active.stats.generated_tokens >= active.request.max_tokens {
+        Some(StopReason::MaxTokens)
+    } else if context_full {
+        Some(StopReason::ContextFull)
+    } else {
+        None
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_string());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a message".into())
+}

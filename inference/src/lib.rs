@@ -1,0 +1,32 @@
+//! Lacuna's inference engine: token ids or text in, token ids and text out.
+//!
+//! Invariants: no LSP types, no editor nouns, no workspace files. Only [`weights`] reads model files.
+//! The scheduler and the KV cache's bookkeeping hold integers, never tensors.
+
+mod backend;
+pub mod chat;
+pub mod cpu;
+mod embedded;
+mod engine;
+mod facts;
+pub mod fim;
+pub mod kv_cache;
+mod model;
+pub mod models;
+mod request;
+pub mod sampler;
+pub mod scheduler;
+pub mod speculative;
+mod stop_text;
+pub mod tokenizer;
+pub mod weights;
+
+pub use backend::Backend;
+pub use engine::{Engine, EngineOptions, EngineStatus};
+pub use facts::{FimFacts, ModelFacts, TensorTotals, TokenizerFacts};
+pub use model::{Model, ModelSource, PromptStyle};
+pub use request::{
+    EngineError, Event, Generation, Output, Priority, Request, RequestStats, Sampling, StopReason,
+    milliseconds,
+};
+pub use weights::ModelError;

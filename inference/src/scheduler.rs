@@ -1,0 +1,542 @@
+//! Decides what the next step computes. Integers only: no tensors, no clock, no text.
+//!
+//! Continuous batching with chunked prefill (Yu et al. 2022, Agrawal et al. 2023): every step takes one token of each
+//! decoding sequence first, then fills what is left of the step's token budget with pieces of prompts. A request of a
+//! better [`Priority`] keeps all worse ones out of the step. When blocks run out, the prefix cache gives back what it
+//! can; then the worst and latest sequence loses its blocks and is computed again later.
+
+use std::{collections::VecDeque, ops::Range};
+
+use crate::{
+    Priority,
+    kv_cache::{BLOCK_SIZE, BlockId, BlockPool, PrefixCache},
+};
+
+pub type SequenceId = u64;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Blocks of the KV cache.
+    pub blocks: usize,
+    /// Tokens computed in one step.
+    pub step_tokens: usize,
+    /// Sequences that may hold blocks at once.
+    pub running: usize,
+    /// Sequences that may wait; more are refused.
+    pub waiting: usize,
+}
+
+/// Copy the first `tokens` tokens of a block before the step runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockCopy {
+    pub source: BlockId,
+    pub destination: BlockId,
+    pub tokens: usize,
+}
+
+/// One sequence's share of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchEntry {
+    pub sequence: SequenceId,
+    /// Tokens to compute: known ones, then drafts.
+    pub tokens: Vec<u32>,
+    /// Position of the first of them.
+    pub start: usize,
+    /// The sequence's block table, long enough for all of them.
+    pub blocks: Vec<BlockId>,
+    /// Which of `tokens` need logits: empty for an unfinished prompt, the last known token and the drafts otherwise.
+    pub logits: Range<usize>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Batch {
+    pub copies: Vec<BlockCopy>,
+    pub entries: Vec<BatchEntry>,
+}
+
+impl Batch {
+    pub fn rows(&self) -> usize {
+        self.entries.iter().map(|entry| entry.tokens.len()).sum()
+    }
+}
+
+#[derive(Debug)]
+struct Sequence {
+    id: SequenceId,
+    priority: Priority,
+    /// Prompt and generated tokens.
+    tokens: Vec<u32>,
+    /// How many of `tokens` have their keys and values in `blocks`.
+    computed: usize,
+    /// Prompt tokens found in the cache when first admitted.
+    cached: Option<usize>,
+    blocks: Vec<BlockId>,
+    drafts: Vec<u32>,
+}
+
+impl Sequence {
+    fn pending(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    fn is_decoding(&self) -> bool {
+        self.pending() == 1
+    }
+}
+
+#[derive(Debug)]
+pub struct Scheduler {
+    limits: Limits,
+    pool: BlockPool,
+    cache: PrefixCache,
+    /// In order of admission.
+    running: Vec<Sequence>,
+    waiting: VecDeque<Sequence>,
+    /// Blocks read by copies of the batch in flight, held until the next call of `schedule`.
+    copy_sources: Vec<BlockId>,
+}
+
+impl Scheduler {
+    /// `limits.blocks` must hold at least one sequence of the greatest length the caller lets through.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            pool: BlockPool::new(limits.blocks),
+            cache: PrefixCache::default(),
+            running: Vec::new(),
+            waiting: VecDeque::new(),
+            copy_sources: Vec::new(),
+        }
+    }
+
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
+    pub fn blocks_total(&self) -> usize {
+        self.pool.total()
+    }
+
+    /// Blocks that sequences or the prefix cache hold.
+    pub fn blocks_used(&self) -> usize {
+        self.pool.total() - self.pool.free()
+    }
+
+    /// Queues a sequence. `false` when too many wait already.
+    #[must_use]
+    pub fn add(&mut self, id: SequenceId, prompt: Vec<u32>, priority: Priority) -> bool {
+        if self.waiting.len() >= self.limits.waiting {
+            return false;
+        }
+        let sequence = Sequence {
+            id,
+            priority,
+            tokens: prompt,
+            computed: 0,
+            cached: None,
+            blocks: Vec::new(),
+            drafts: Vec::new(),
+        };
+        // Among equals first come, first served.
+        let at =
+            self.waiting.iter().position(|other| other.priority > priority).unwrap_or(self.waiting.len());
+        self.waiting.insert(at, sequence);
+        true
+    }
+
+    /// Prompt tokens that came from the cache; `None` before the sequence was first admitted.
+    pub fn cached_tokens(&self, id: SequenceId) -> Option<usize> {
+        self.running.iter().chain(&self.waiting).find(|sequence| sequence.id == id)?.cached
+    }
+
+    /// Tokens of a running sequence, prompt and generated.
+    pub fn tokens(&self, id: SequenceId) -> Option<&[u32]> {
+        let sequence = self.running.iter().find(|sequence| sequence.id == id)?;
+        Some(&sequence.tokens)
+    }
+
+    /// Running sequences that take one token a step: those that drafts can help.
+    pub fn decoding(&self) -> impl Iterator<Item = SequenceId> {
+        self.running.iter().filter(|sequence| sequence.is_decoding()).map(|sequence| sequence.id)
+    }
+
+    /// Guesses for the tokens after the last one, verified in the next step. Ignored unless the sequence decodes.
+    pub fn set_drafts(&mut self, id: SequenceId, drafts: Vec<u32>) {
+        if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) {
+            sequence.drafts = if sequence.is_decoding() { drafts } else { Vec::new() };
+        }
+    }
+
+    /// The next step's work; empty when there is none.
+    pub fn schedule(&mut self) -> Batch {
+        for block in self.copy_sources.drain(..) {
+            self.pool.release(block);
+        }
+        let mut batch = Batch::default();
+        let best = self.running.iter().chain(&self.waiting).map(|sequence| sequence.priority).min();
+        let Some(best) = best else { return batch };
+        let mut budget = self.limits.step_tokens;
+        // Decoding first: a long prompt must not hold up other streams.
+        for decoding in [true, false] {
+            let ids: Vec<SequenceId> = self
+                .running
+                .iter()
+                .filter(|sequence| sequence.priority == best && sequence.is_decoding() == decoding)
+                .map(|sequence| sequence.id)
+                .collect();
+            for id in ids {
+                self.take(id, &mut budget, &mut batch);
+            }
+        }
+        while budget > 0 && self.admit(best, &mut batch.copies) {
+            if let Some(id) = self.running.last().map(|sequence| sequence.id) {
+                self.take(id, &mut budget, &mut batch);
+            }
+        }
+        batch
+    }
+
+    /// Moves the first waiting sequence of this priority to the running ones.
+    fn admit(&mut self, priority: Priority, copies: &mut Vec<BlockCopy>) -> bool {
+        let fits = self.running.len() < self.limits.running || self.make_room(priority);
+        if !fits || self.waiting.front().is_none_or(|sequence| sequence.priority != priority) {
+            return false;
+        }
+        let Some(mut sequence) = self.waiting.pop_front() else { return false };
+        // The last token is always computed: its logits are what the request is after.
+        let found = self.cache.find(&sequence.tokens[..sequence.tokens.len() - 1]);
+        for &block in &found.blocks {
+            self.pool.retain(block);
+            sequence.blocks.push(block);
+        }
+        sequence.computed = sequence.blocks.len() * BLOCK_SIZE;
+        if let Some((source, tokens)) = found.partial {
+            self.pool.retain(source);
+            self.copy_sources.push(source);
+            // Running sequences are never preempted for the sake of a copy.
+            if self.pool.free() == 0 {
+                self.cache.evict(1, &mut self.pool);
+            }
+            if let Some(destination) = self.pool.allocate() {
+                copies.push(BlockCopy { source, destination, tokens });
+                sequence.blocks.push(destination);
+                sequence.computed += tokens;
+            }
+        }
+        sequence.cached.get_or_insert(sequence.computed);
+        self.running.push(sequence);
+        true
+    }
+
+    /// Sends a running sequence of worse priority back to waiting, if there is one.
+    fn make_room(&mut self, priority: Priority) -> bool {
+        let worst = (0..self.running.len())
+            .filter(|index| self.running[*index].priority > priority)
+            .max_by_key(|index| (self.running[*index].priority, *index));
+        worst.is_some_and(|index| {
+            self.preempt(index);
+            true
+        })
+    }
+
+    /// Adds a sequence's next tokens to the batch, as far as budget and blocks allow.
+    fn take(&mut self, id: SequenceId, budget: &mut usize, batch: &mut Batch) {
+        let Some(index) = self.running.iter().position(|sequence| sequence.id == id) else { return };
+        let sequence = &mut self.running[index];
+        let known = sequence.pending().min(*budget);
+        if known == 0 {
+            return;
+        }
+        let completes = known == sequence.pending();
+        let mut drafts = std::mem::take(&mut sequence.drafts);
+        drafts.truncate(if completes { *budget - known } else { 0 });
+        let start = sequence.computed;
+        if !self.reserve(id, start + known + drafts.len(), batch) {
+            drafts.clear();
+            if !self.reserve(id, start + known, batch) {
+                return;
+            }
+        }
+        let Some(sequence) = self.running.iter().find(|sequence| sequence.id == id) else { return };
+        let mut tokens = sequence.tokens[start..start + known].to_vec();
+        tokens.extend(&drafts);
+        *budget -= tokens.len();
+        let logits = if completes { known - 1..tokens.len() } else { 0..0 };
+        batch.entries.push(BatchEntry {
+            sequence: id,
+            tokens,
+            start,
+            blocks: sequence.blocks.clone(),
+            logits,
+        });
+    }
+
+    /// Gives the sequence blocks for `length` tokens, at the cost of the cache, then of later sequences.
+    fn reserve(&mut self, id: SequenceId, length: usize, batch: &Batch) -> bool {
+        loop {
+            let Some(index) = self.running.iter().position(|sequence| sequence.id == id) else {
+                return false;
+            };
+            let missing = length.div_ceil(BLOCK_SIZE).saturating_sub(self.running[index].blocks.len());
+            if missing == 0 {
+                return true;
+            }
+            if self.pool.free() < missing {
+                let short = missing - self.pool.free();
+                self.cache.evict(short, &mut self.pool);
+            }
+            while self.running[index].blocks.len() < length.div_ceil(BLOCK_SIZE) {
+                let Some(block) = self.pool.allocate() else { break };
+                self.running[index].blocks.push(block);
+            }
+            if self.running[index].blocks.len() >= length.div_ceil(BLOCK_SIZE) {
+                return true;
+            }
+            let in_batch = |id: SequenceId| batch.entries.iter().any(|entry| entry.sequence == id);
+            let victim = (0..self.running.len())
+                .filter(|other| *other != index && !in_batch(self.running[*other].id))
+                .max_by_key(|other| (self.running[*other].priority, *other))
+                .filter(|other| {
+                    (self.running[*other].priority, *other) > (self.running[index].priority, index)
+                });
+            match victim {
+                Some(victim) => self.preempt(victim),
+                None => return false,
+            }
+        }
+    }
+
+    fn preempt(&mut self, index: usize) {
+        let mut sequence = self.running.remove(index);
+        self.retire(&mut sequence);
+        let at = self.waiting.iter().position(|other| other.priority >= sequence.priority);
+        self.waiting.insert(at.unwrap_or(self.waiting.len()), sequence);
+    }
+
+    /// Hands what a sequence has computed to the cache and gives up its blocks.
+    fn retire(&mut self, sequence: &mut Sequence) {
+        self.cache.insert(&sequence.tokens[..sequence.computed], &sequence.blocks, &mut self.pool);
+        for block in sequence.blocks.drain(..) {
+            self.pool.release(block);
+        }
+        sequence.computed = 0;
+        sequence.drafts.clear();
+    }
+
+    /// Records a step's outcome for one entry: `accepted` is what the model chose after the entry's last known
+    /// token, one token more than the drafts it agreed with; empty for an unfinished prompt.
+    pub fn commit(&mut self, entry: &BatchEntry, accepted: &[u32]) {
+        let Some(index) = self.running.iter().position(|sequence| sequence.id == entry.sequence) else {
+            return;
+        };
+        let sequence = &mut self.running[index];
+        if accepted.is_empty() {
+            sequence.computed = entry.start + entry.tokens.len();
+            return;
+        }
+        let was_prompt = entry.logits.start > 0;
+        sequence.computed = entry.start + entry.logits.start + accepted.len();
+        sequence.tokens.extend(accepted);
+        if was_prompt {
+            // Requests that come while this one still runs can share its full blocks.
+            let full = sequence.computed / BLOCK_SIZE * BLOCK_SIZE;
+            self.cache.insert(&sequence.tokens[..full], &sequence.blocks, &mut self.pool);
+        }
+    }
+
+    /// Ends a sequence, finished or not: its blocks go to the cache or are freed.
+    pub fn finish(&mut self, id: SequenceId) {
+        if let Some(index) = self.running.iter().position(|sequence| sequence.id == id) {
+            let mut sequence = self.running.remove(index);
+            self.retire(&mut sequence);
+        }
+        self.waiting.retain(|sequence| sequence.id != id);
+    }
+
+    /// Drops everything, the cache included: after a failed step nothing it wrote can be trusted.
+    pub fn reset(&mut self) {
+        *self = Self::new(self.limits);
+    }
+
+    /// Empties the prefix cache; running sequences keep their blocks.
+    pub fn clear_cache(&mut self) {
+        self.cache.clear(&mut self.pool);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits { blocks: 40, step_tokens: 32, running: 4, waiting: 6 }
+    }
+
+    /// A "model" whose next token is a function of the tokens before it, so that any error in bookkeeping shows.
+    fn next_token(tokens: &[u32]) -> u32 {
+        let mut hash = 7u32;
+        for token in tokens {
+            hash = hash.wrapping_mul(31).wrapping_add(*token);
+        }
+        hash % 5
+    }
+
+    /// Plays the runner: keeps what each block holds, checks that every entry's past is where its table says.
+    struct Runner {
+        blocks: Vec<Vec<u32>>,
+    }
+
+    impl Runner {
+        fn run(&mut self, batch: &Batch) -> Vec<Vec<u32>> {
+            for copy in &batch.copies {
+                let source = self.blocks[copy.source as usize][..copy.tokens].to_vec();
+                self.blocks[copy.destination as usize] = source;
+            }
+            batch
+                .entries
+                .iter()
+                .map(|entry| {
+                    for (i, token) in entry.tokens.iter().enumerate() {
+                        let position = entry.start + i;
+                        let block = &mut self.blocks[entry.blocks[position / BLOCK_SIZE] as usize];
+                        block.truncate(position % BLOCK_SIZE);
+                        assert_eq!(block.len(), position % BLOCK_SIZE, "a hole in the cache");
+                        block.push(*token);
+                    }
+                    let length = entry.start + entry.tokens.len();
+                    let past: Vec<u32> = entry
+                        .blocks
+                        .iter()
+                        .flat_map(|b| self.blocks[*b as usize].clone())
+                        .take(length)
+                        .collect();
+                    assert_eq!(past.len(), length);
+                    entry.logits.clone().map(|i| next_token(&past[..entry.start + i + 1])).collect()
+                })
+                .collect()
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        /// Whatever arrives, is cancelled or drafted: every sequence ends with exactly the tokens that the model
+        /// gives it alone, nothing starves, and no block is lost.
+        #[test]
+        fn serves_everyone_exactly(
+            requests in prop::collection::vec((0usize..90, 1usize..20, 0u8..3, 0usize..6, any::<bool>()), 1..14),
+            cancel in prop::collection::vec(any::<bool>(), 14),
+            wrong_draft in any::<u8>(),
+        ) {
+            let mut scheduler = Scheduler::new(limits());
+            let mut runner = Runner { blocks: vec![Vec::new(); limits().blocks] };
+            let mut open: Vec<(SequenceId, Vec<u32>, usize, usize)> = Vec::new();
+            let mut arrivals = requests.into_iter().enumerate();
+            let mut steps = 0;
+            loop {
+                let arrival = if steps % 2 == 0 { arrivals.next() } else { None };
+                if let Some((id, (prompt, generate, priority, cancel_after, shared))) = arrival {
+                    let priority = [Priority::Interactive, Priority::Background, Priority::Batch][priority as usize];
+                    let tokens: Vec<u32> = (0..=prompt).map(|i| if shared { i as u32 } else { (i * id) as u32 }).collect();
+                    if scheduler.add(id as u64, tokens.clone(), priority) {
+                        let cancel_at = if cancel[id] { steps + cancel_after } else { usize::MAX };
+                        open.push((id as u64, tokens, generate, cancel_at));
+                    } else {
+                        prop_assert_eq!(scheduler.waiting(), limits().waiting);
+                    }
+                }
+                let cancelled: Vec<_> = open.iter().filter(|o| o.3 <= steps).map(|o| o.0).collect();
+                for id in cancelled {
+                    scheduler.finish(id);
+                    open.retain(|o| o.0 != id);
+                }
+                if open.is_empty() && arrivals.len() == 0 {
+                    break;
+                }
+                for id in scheduler.decoding().collect::<Vec<_>>() {
+                    let mut tokens = scheduler.tokens(id).unwrap().to_vec();
+                    let mut drafts = Vec::new();
+                    for i in 0..3u8 {
+                        let token = next_token(&tokens) + u32::from(wrong_draft & (1 << i) != 0);
+                        drafts.push(token);
+                        tokens.push(token);
+                    }
+                    scheduler.set_drafts(id, drafts);
+                }
+                let batch = scheduler.schedule();
+                prop_assert!(batch.rows() <= limits().step_tokens);
+                prop_assert!(!batch.entries.is_empty() || open.is_empty(), "work waits but nothing is scheduled");
+                let chosen = runner.run(&batch);
+                for (entry, chosen) in batch.entries.iter().zip(chosen) {
+                    let drafts = &entry.tokens[entry.tokens.len() - chosen.len().saturating_sub(1)..];
+                    let agreed = drafts.iter().zip(&chosen).take_while(|(a, b)| a == b).count();
+                    let accepted = if chosen.is_empty() { &[][..] } else { &chosen[..agreed + 1] };
+                    scheduler.commit(entry, accepted);
+                    let index = open.iter().position(|o| o.0 == entry.sequence).unwrap();
+                    let (id, prompt, generate, _) = &open[index];
+                    let tokens = scheduler.tokens(*id).unwrap().to_vec();
+                    let mut expected = prompt.clone();
+                    while expected.len() < tokens.len() {
+                        let next = next_token(&expected);
+                        expected.push(next);
+                    }
+                    prop_assert_eq!(&tokens, &expected);
+                    if tokens.len() >= prompt.len() + generate {
+                        scheduler.finish(entry.sequence);
+                        open.remove(index);
+                    }
+                }
+                steps += 1;
+                prop_assert!(steps < 5_000, "starved: {:?}", open);
+            }
+            prop_assert!(scheduler.is_idle());
+            scheduler.schedule();
+            scheduler.clear_cache();
+            prop_assert_eq!(scheduler.blocks_used(), 0);
+        }
+    }
+
+    #[test]
+    fn a_repeated_prompt_is_cached_but_for_its_last_token() {
+        let mut scheduler = Scheduler::new(limits());
+        let mut runner = Runner { blocks: vec![Vec::new(); limits().blocks] };
+        let prompt: Vec<u32> = (0..30).collect();
+        for (id, expected) in [(1, 0), (2, 29)] {
+            assert!(scheduler.add(id, prompt.clone(), Priority::Interactive));
+            let batch = scheduler.schedule();
+            assert_eq!(scheduler.cached_tokens(id), Some(expected));
+            let chosen = runner.run(&batch);
+            scheduler.commit(&batch.entries[0], &chosen[0]);
+            scheduler.finish(id);
+        }
+    }
+
+    #[test]
+    fn a_long_prompt_does_not_hold_up_a_running_stream() {
+        let mut scheduler = Scheduler::new(limits());
+        let mut runner = Runner { blocks: vec![Vec::new(); limits().blocks] };
+        assert!(scheduler.add(1, vec![1, 2, 3], Priority::Interactive));
+        let batch = scheduler.schedule();
+        let chosen = runner.run(&batch);
+        scheduler.commit(&batch.entries[0], &chosen[0]);
+        assert!(scheduler.add(2, (0..200).collect(), Priority::Interactive));
+        for _ in 0..4 {
+            let batch = scheduler.schedule();
+            assert_eq!(batch.entries[0].sequence, 1);
+            assert_eq!(batch.rows(), limits().step_tokens);
+            let chosen = runner.run(&batch);
+            for (entry, chosen) in batch.entries.iter().zip(chosen) {
+                scheduler.commit(entry, &chosen);
+            }
+        }
+    }
+}

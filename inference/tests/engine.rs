@@ -1,0 +1,202 @@
+//! The engine's promises, on the embedded model: streams, stops, limits, cancellation, reuse, speculation.
+
+use std::time::{Duration, Instant};
+
+use lacuna_inference::{
+    Backend, Engine, EngineError, EngineOptions, Event, Model, ModelSource, Output, Priority, Request,
+    Sampling, StopReason, fim::FimParts, speculative::Speculation,
+};
+
+const SOURCE: &str = include_str!("../src/scheduler.rs");
+
+fn engine(options: EngineOptions) -> Engine {
+    Engine::start(Model::open(&ModelSource::Embedded).unwrap(), EngineOptions { threads: 1, ..options })
+        .unwrap()
+}
+
+/// A hole in this crate's own source, `at` lines from the top.
+fn prompt(engine: &Engine, at: usize, lines: usize) -> Vec<u32> {
+    let text = |range: std::ops::Range<usize>| {
+        SOURCE.lines().skip(range.start).take(range.len()).map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let tokenizer = engine.model().tokenizer();
+    let prefix = tokenizer.encode(text(at.saturating_sub(lines)..at).trim_end());
+    let suffix = tokenizer.encode(&text(at + 1..at + 9));
+    let parts =
+        FimParts { prefix: &prefix, suffix: &suffix, path: Some("scheduler.rs"), ..FimParts::default() };
+    engine.model().fim().unwrap().assemble(tokenizer, &parts).tokens
+}
+
+fn request(prompt: Vec<u32>, max_tokens: usize) -> Request {
+    Request {
+        prompt,
+        max_tokens,
+        deadline: None,
+        sampling: Sampling::GREEDY,
+        stop_tokens: Vec::new(),
+        stop_texts: Vec::new(),
+        priority: Priority::Interactive,
+    }
+}
+
+fn run(engine: &Engine, request: Request) -> Output {
+    engine.submit(request).unwrap().collect_blocking().unwrap()
+}
+
+/// Waits until the engine has nothing to do; the status is published after each step.
+fn wait_until_idle(engine: &Engine) {
+    let start = Instant::now();
+    while engine.status().running + engine.status().waiting > 0 {
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "the engine never came to rest: {:?}",
+            engine.status()
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn speculation_changes_no_token() {
+    let plain = engine(EngineOptions { speculation: Speculation::Off, ..EngineOptions::default() });
+    let speculating = engine(EngineOptions::default());
+    let mut drafted = 0;
+    for (index, at) in [30, 90, 150, 260, 330].into_iter().enumerate() {
+        for temperature in [0.0, 0.8] {
+            let sampling = Sampling { temperature, seed: index as u64, ..Sampling::GREEDY };
+            let ask = |engine: &Engine| {
+                run(engine, Request { sampling: sampling.clone(), ..request(prompt(engine, at, 40), 80) })
+            };
+            let (expected, found) = (ask(&plain), ask(&speculating));
+            assert_eq!(expected.tokens, found.tokens, "line {at}, temperature {temperature}");
+            assert_eq!(expected.log_probabilities, found.log_probabilities);
+            assert_eq!(expected.stats.drafted_tokens, 0);
+            assert!(found.stats.accepted_tokens <= found.stats.drafted_tokens);
+            drafted += found.stats.accepted_tokens;
+        }
+    }
+    assert!(drafted > 0, "nothing was ever drafted right, so this shows nothing");
+}
+
+#[test]
+fn batched_and_cached_requests_give_the_same_tokens_as_alone() {
+    let engine = engine(EngineOptions::default());
+    let prompts: Vec<_> = [40, 80, 120, 160, 200, 240].map(|at| prompt(&engine, at, 30)).to_vec();
+    let alone: Vec<_> =
+        prompts.iter().map(|prompt| run(&engine, request(prompt.clone(), 24)).tokens).collect();
+    let together: Vec<_> =
+        prompts.iter().map(|prompt| engine.submit(request(prompt.clone(), 24)).unwrap()).collect();
+    for (generation, alone) in together.into_iter().zip(&alone) {
+        let output = generation.collect_blocking().unwrap();
+        assert_eq!(&output.tokens, alone);
+        assert_eq!(output.stats.cached_tokens, output.stats.prompt_tokens - 1);
+    }
+}
+
+#[test]
+fn typing_on_reuses_everything_before_the_new_text() {
+    let engine = engine(EngineOptions::default());
+    let first = prompt(&engine, 120, 60);
+    run(&engine, request(first.clone(), 4));
+    let mut typed = first.clone();
+    typed.extend(engine.model().tokenizer().encode(" scheduler"));
+    let output = run(&engine, request(typed, 4));
+    assert!(output.stats.cached_tokens >= first.len(), "{:?}", output.stats);
+}
+
+#[test]
+fn answers_end_where_they_should() {
+    let engine = engine(EngineOptions::default());
+    let prompt = prompt(&engine, 150, 30);
+    let free = run(&engine, request(prompt.clone(), 32));
+    assert_eq!((free.reason, free.tokens.len()), (StopReason::MaxTokens, 32));
+
+    let third = free.tokens[3];
+    let position = free.tokens.iter().position(|token| *token == third).unwrap();
+    let stopped = run(&engine, Request { stop_tokens: vec![third], ..request(prompt.clone(), 32) });
+    assert_eq!(
+        (stopped.reason, stopped.tokens.as_slice()),
+        (StopReason::StopToken, &free.tokens[..position])
+    );
+
+    let middle: String = free.text.chars().skip(5).take(3).collect();
+    let expected = &free.text[..free.text.find(&middle).unwrap()];
+    let stopped = run(&engine, Request { stop_texts: vec![middle.clone()], ..request(prompt.clone(), 32) });
+    assert_eq!(
+        (stopped.reason, stopped.text.as_str()),
+        (StopReason::StopText, expected),
+        "stop at {middle:?}"
+    );
+
+    let late = Request { deadline: Some(Instant::now()), ..request(prompt.clone(), 32) };
+    assert_eq!(run(&engine, late).reason, StopReason::Deadline);
+    assert_eq!(run(&engine, request(prompt, 0)).tokens, Vec::<u32>::new());
+}
+
+#[test]
+fn the_context_is_a_limit_not_a_crash() {
+    let engine = engine(EngineOptions { context: 128, ..EngineOptions::default() });
+    let output = run(&engine, request(vec![100; 100], 500));
+    assert_eq!((output.reason, output.tokens.len()), (StopReason::ContextFull, 28));
+    let refused = |prompt: Vec<u32>| engine.submit(request(prompt, 8)).err().map(|error| error.to_string());
+    assert!(matches!(refused(vec![100; 128]), Some(text) if text.contains("128 tokens")));
+    assert!(matches!(refused(vec![]), Some(text) if text.contains("empty")));
+    assert!(matches!(refused(vec![1 << 30]), Some(text) if text.contains("outside the vocabulary")));
+}
+
+#[test]
+fn too_many_requests_are_refused_and_none_is_lost() {
+    let engine = engine(EngineOptions::default());
+    let prompt = prompt(&engine, 150, 10);
+    let mut refused = 0;
+    let mut accepted = Vec::new();
+    for _ in 0..300 {
+        match engine.submit(request(prompt.clone(), 3)) {
+            Ok(generation) => accepted.push(generation),
+            Err(EngineError::Overloaded { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    for generation in accepted {
+        match generation.collect_blocking() {
+            Ok(output) => assert_eq!(output.tokens.len(), 3),
+            Err(EngineError::Overloaded { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(refused > 0, "300 requests at once were all taken: the queue has no bound");
+    wait_until_idle(&engine);
+}
+
+#[test]
+fn dropping_a_generation_frees_the_engine() {
+    let engine = engine(EngineOptions::default());
+    for at in [60, 100, 140] {
+        let mut generation = engine.submit(request(prompt(&engine, at, 40), 2000)).unwrap();
+        assert!(matches!(generation.next_blocking(), Some(Event::Token { .. })));
+        drop(generation);
+        wait_until_idle(&engine);
+    }
+}
+
+#[test]
+fn stopping_a_generation_still_tells_what_it_cost() {
+    let engine = engine(EngineOptions::default());
+    let mut generation = engine.submit(request(prompt(&engine, 100, 40), 2000)).unwrap();
+    assert!(matches!(generation.next_blocking(), Some(Event::Token { .. })));
+    generation.stop();
+    let output = generation.collect_blocking().unwrap();
+    assert_eq!(output.reason, StopReason::Cancelled);
+    assert!(output.stats.generated_tokens > 0 && output.stats.generated_tokens < 2000);
+}
+
+#[test]
+fn shutting_down_ends_every_stream() {
+    let engine = engine(EngineOptions::default());
+    let generations: Vec<_> =
+        (0..4).map(|i| engine.submit(request(prompt(&engine, 100 + i, 40), 2000)).unwrap()).collect();
+    drop(engine);
+    for generation in generations {
+        assert!(generation.collect_blocking().is_err(), "a stream ended as if it were complete");
+    }
+}

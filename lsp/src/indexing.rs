@@ -1,0 +1,188 @@
+//! Keeps the index in step with buffers and disk, on one thread of its own: scans, edited buffers, changed files.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use lacuna_indexer::{Progress, ScanReport, Workspace};
+use rustc_hash::FxHashMap;
+
+use crate::{documents::Documents, engine_slot::panic_text};
+
+/// Edits within this time are indexed together.
+const QUIET: Duration = Duration::from_millis(250);
+/// With more files waiting than this (a branch was switched), everything is scanned instead.
+const MOST_WAITING: usize = 2000;
+/// Buffers larger than this are not indexed while they are being edited.
+const LARGEST_BUFFER_BYTES: usize = 1 << 20;
+
+/// Told about scans; the server shows them as progress.
+pub type OnScan = Arc<dyn Fn(ScanNews) + Send + Sync>;
+
+#[derive(Debug, Clone)]
+pub enum ScanNews {
+    Started,
+    Progress(Progress),
+    Finished(ScanReport),
+}
+
+/// The handle. Cheap calls that never wait; the thread ends when the handle is dropped.
+pub struct Indexing {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    waiting: Mutex<Waiting>,
+    wake: Condvar,
+    /// Ends a running scan: roots changed, or the server ends.
+    cancel_scan: AtomicBool,
+}
+
+#[derive(Default)]
+struct Waiting {
+    scan: bool,
+    files: FxHashMap<PathBuf, Origin>,
+    ended: bool,
+}
+
+/// Which text of a file counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Origin {
+    /// The open document of this URI.
+    Buffer(String),
+    Disk,
+}
+
+impl Indexing {
+    pub fn start(workspace: Workspace, documents: Arc<Documents>, on_scan: OnScan) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            waiting: Mutex::default(),
+            wake: Condvar::new(),
+            cancel_scan: AtomicBool::new(false),
+        });
+        let thread = Arc::clone(&shared);
+        std::thread::Builder::new()
+            .name("index".into())
+            .spawn(move || run(&thread, &workspace, &documents, &on_scan))?;
+        Ok(Self { shared })
+    }
+
+    /// Walks all roots again.
+    pub fn scan(&self) {
+        self.shared.cancel_scan.store(true, Ordering::Relaxed);
+        self.shared.lock().scan = true;
+        self.shared.wake.notify_one();
+    }
+
+    /// An open document has changed.
+    pub fn buffer_changed(&self, uri: &str, path: &Path) {
+        self.shared.enter(path, Origin::Buffer(uri.to_string()));
+    }
+
+    /// A file on disk was written, deleted, or is no longer covered by an open document.
+    pub fn disk_changed(&self, path: &Path) {
+        self.shared.enter(path, Origin::Disk);
+    }
+}
+
+impl Drop for Indexing {
+    fn drop(&mut self) {
+        self.shared.cancel_scan.store(true, Ordering::Relaxed);
+        self.shared.lock().ended = true;
+        self.shared.wake.notify_one();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, path: &Path, origin: Origin) {
+        let mut waiting = self.lock();
+        if waiting.files.len() >= MOST_WAITING {
+            waiting.files.retain(|_, origin| matches!(origin, Origin::Buffer(_)));
+            waiting.scan = true;
+        } else {
+            waiting.files.insert(path.to_path_buf(), origin);
+        }
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// The next work, once nothing new has come in for a moment. `None` is the end.
+    fn next(&self) -> Option<(bool, FxHashMap<PathBuf, Origin>)> {
+        let mut waiting = self.lock();
+        loop {
+            if waiting.ended {
+                return None;
+            }
+            if waiting.scan || !waiting.files.is_empty() {
+                break;
+            }
+            waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+        if !waiting.scan {
+            drop(waiting);
+            std::thread::sleep(QUIET);
+            waiting = self.lock();
+        }
+        Some((std::mem::take(&mut waiting.scan), std::mem::take(&mut waiting.files)))
+    }
+}
+
+fn run(shared: &Shared, workspace: &Workspace, documents: &Documents, on_scan: &OnScan) {
+    while let Some((scan, files)) = shared.next() {
+        if scan {
+            guarded("scanning the workspace", || {
+                shared.cancel_scan.store(false, Ordering::Relaxed);
+                on_scan(ScanNews::Started);
+                let mut on_progress = |progress| on_scan(ScanNews::Progress(progress));
+                let report = workspace.scan(&mut on_progress, &shared.cancel_scan);
+                tracing::info!(
+                    files = report.files,
+                    symbols = report.symbols,
+                    skipped = report.skipped.len(),
+                    milliseconds = report.milliseconds,
+                    "index built"
+                );
+                on_scan(ScanNews::Finished(report));
+            });
+        }
+        for (path, origin) in files {
+            guarded("indexing a file", || update(workspace, documents, &path, &origin));
+        }
+    }
+}
+
+fn update(workspace: &Workspace, documents: &Documents, path: &Path, origin: &Origin) {
+    match origin {
+        Origin::Buffer(uri) => {
+            let Some(document) = documents.snapshot(uri) else { return };
+            if document.rope.len_bytes() > LARGEST_BUFFER_BYTES {
+                return;
+            }
+            workspace.update(path, Some(&document.rope.to_string()));
+            if document.stale_tree.is_none()
+                && let Some(tree) = document.parse()
+            {
+                documents.adopt(uri, document.revision, tree);
+            }
+        }
+        Origin::Disk if path.is_file() => workspace.update(path, None),
+        Origin::Disk => workspace.remove(path),
+    }
+}
+
+/// One broken file must not end the thread.
+fn guarded(what: &str, work: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+        tracing::error!("{what} panicked ({}); this is a bug, please report it", panic_text(&*panic));
+    }
+}

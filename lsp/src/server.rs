@@ -1,0 +1,140 @@
+//! The protocol's methods, each handed to its handler in one line, and the loop that serves them.
+
+use std::{
+    pin::Pin,
+    process::ExitCode,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::oneshot,
+};
+use tower_lsp::{LanguageServer, LspService, jsonrpc::Result, ls_types::*};
+
+use crate::{
+    engine_slot::Opener,
+    handlers::{command, completion, configuration, document, inline_completion, lifecycle},
+    session::{Session, outbox::Outbox},
+};
+
+/// Requests and notifications handled at the same time. Edits and cancellations share these places with waiting
+/// completions, so there must be far more than documents that ask at once.
+const CONCURRENCY: usize = 512;
+/// How long requests still running when the input ends may take to be answered.
+const FAREWELL: Duration = Duration::from_millis(300);
+
+pub struct Server {
+    session: Arc<Session>,
+}
+
+impl LanguageServer for Server {
+    async fn initialize(&self, params: InitializeParams) -> Result<InitializeResult> {
+        Ok(lifecycle::initialize(&self.session, &params))
+    }
+    async fn initialized(&self, _: InitializedParams) {
+        lifecycle::initialized(&self.session);
+    }
+    async fn shutdown(&self) -> Result<()> {
+        self.session.request_shutdown();
+        Ok(())
+    }
+    async fn did_open(&self, params: DidOpenTextDocumentParams) {
+        document::did_open(&self.session, &params);
+    }
+    async fn did_change(&self, params: DidChangeTextDocumentParams) {
+        document::did_change(&self.session, params);
+    }
+    async fn did_save(&self, params: DidSaveTextDocumentParams) {
+        document::did_save(&self.session, &params);
+    }
+    async fn did_close(&self, params: DidCloseTextDocumentParams) {
+        document::did_close(&self.session, &params);
+    }
+    async fn did_change_watched_files(&self, params: DidChangeWatchedFilesParams) {
+        document::did_change_watched_files(&self.session, &params);
+    }
+    async fn did_change_workspace_folders(&self, params: DidChangeWorkspaceFoldersParams) {
+        configuration::did_change_workspace_folders(&self.session, &params);
+    }
+    async fn did_change_configuration(&self, params: DidChangeConfigurationParams) {
+        configuration::did_change_configuration(&self.session, &params);
+    }
+    async fn completion(&self, params: CompletionParams) -> Result<Option<CompletionResponse>> {
+        Ok(completion::completion(&self.session, &params).await)
+    }
+    async fn execute_command(&self, params: ExecuteCommandParams) -> Result<Option<Value>> {
+        command::execute(&self.session, &params)
+    }
+}
+
+impl Server {
+    async fn inline_completion(
+        &self,
+        params: InlineCompletionParams,
+    ) -> Result<Option<InlineCompletionResponse>> {
+        Ok(inline_completion::inline_completion(&self.session, &params).await)
+    }
+}
+
+/// Serves one client until it says `exit` or its end of the pipe closes. The code is 0 after a proper `shutdown`.
+/// The caller must end the process: a thread that reads standard input cannot be stopped.
+pub async fn serve<I, O>(input: I, output: O, opener: Opener) -> ExitCode
+where
+    I: AsyncRead + Unpin,
+    O: AsyncWrite,
+{
+    let mut session = None;
+    let (service, socket) = LspService::build(|client| {
+        let created = Session::new(Outbox::new(client), opener);
+        session = Some(Arc::clone(&created));
+        Server { session: created }
+    })
+    .custom_method("textDocument/inlineCompletion", Server::inline_completion)
+    .finish();
+
+    let (input, ended) = Watched::new(input);
+    let serving = tower_lsp::Server::new(input, output, socket).concurrency_level(CONCURRENCY).serve(service);
+    tokio::select! {
+        () = serving => {}
+        () = async { let _ = ended.await; tokio::time::sleep(FAREWELL).await } => {
+            tracing::info!("the input has ended");
+        }
+    }
+    match session {
+        Some(session) if session.shutdown_requested() => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Input that tells when it has ended: serving itself would go on until every running request is answered.
+struct Watched<I> {
+    input: I,
+    ended: Option<oneshot::Sender<()>>,
+}
+
+impl<I> Watched<I> {
+    fn new(input: I) -> (Self, oneshot::Receiver<()>) {
+        let (ended, receiver) = oneshot::channel();
+        (Self { input, ended: Some(ended) }, receiver)
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.input).poll_read(context, buffer));
+        let is_end = read.is_err() || buffer.filled().len() == before && buffer.remaining() > 0;
+        if is_end && let Some(ended) = self.ended.take() {
+            let _ = ended.send(());
+        }
+        Poll::Ready(read)
+    }
+}
