@@ -6,11 +6,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use lacuna_indexer::Workspace;
 use lacuna_inference::Backend;
+use tokio::sync::watch;
 
 use crate::{complete::Completer, config::Config};
 
@@ -21,7 +22,7 @@ pub type Opener = Arc<dyn Fn(&Config) -> Result<Arc<dyn Backend>, String> + Send
 pub struct EngineSlot {
     open: Opener,
     workspace: Workspace,
-    state: ArcSwap<State>,
+    state: watch::Sender<Arc<State>>,
     /// Counts loads, so that a slow one cannot overwrite a later one.
     load: AtomicU64,
 }
@@ -36,15 +37,30 @@ pub enum State {
 
 impl EngineSlot {
     pub fn new(open: Opener, workspace: Workspace) -> Self {
-        Self { open, workspace, state: ArcSwap::from_pointee(State::NotStarted), load: AtomicU64::new(0) }
+        Self {
+            open,
+            workspace,
+            state: watch::Sender::new(Arc::new(State::NotStarted)),
+            load: AtomicU64::new(0),
+        }
     }
 
     pub fn state(&self) -> Arc<State> {
-        self.state.load_full()
+        Arc::clone(&self.state.borrow())
     }
 
     pub fn ready(&self) -> Option<Arc<Completer>> {
-        match &*self.state.load_full() {
+        match &*self.state() {
+            State::Ready(completer) => Some(Arc::clone(completer)),
+            State::NotStarted | State::Loading | State::Failed(_) => None,
+        }
+    }
+
+    /// The model, waited for while it loads, at most so long. `None` when it cannot be loaded.
+    pub async fn ready_within(&self, limit: Duration) -> Option<Arc<Completer>> {
+        let mut states = self.state.subscribe();
+        let settled = states.wait_for(|state| matches!(**state, State::Ready(_) | State::Failed(_)));
+        match &**tokio::time::timeout(limit, settled).await.ok()?.ok()? {
             State::Ready(completer) => Some(Arc::clone(completer)),
             State::NotStarted | State::Loading | State::Failed(_) => None,
         }
@@ -53,7 +69,7 @@ impl EngineSlot {
     /// Marks the model as loading; returns the number to pass to [`Self::load`]. The old model is let go at once,
     /// so that two never lie in memory longer than running requests need the first.
     pub fn begin(&self) -> u64 {
-        self.state.store(Arc::new(State::Loading));
+        self.state.send_replace(Arc::new(State::Loading));
         self.load.fetch_add(1, Ordering::SeqCst) + 1
     }
 
@@ -71,11 +87,11 @@ impl EngineSlot {
         }
         match opened {
             Ok(completer) => {
-                self.state.store(Arc::new(State::Ready(completer)));
+                self.state.send_replace(Arc::new(State::Ready(completer)));
                 Ok(true)
             }
             Err(problem) => {
-                self.state.store(Arc::new(State::Failed(problem.clone())));
+                self.state.send_replace(Arc::new(State::Failed(problem.clone())));
                 Err(problem)
             }
         }

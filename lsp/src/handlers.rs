@@ -17,6 +17,9 @@ use crate::{
     session::Session,
 };
 
+/// How long a request is held while the model loads. The next key press takes its place long before, as a rule.
+const LOADING_PATIENCE: Duration = Duration::from_secs(60);
+
 /// A task that ends when nobody waits for it any more: the request was cancelled or superseded.
 struct AbortOnDrop<T>(JoinHandle<T>);
 
@@ -26,11 +29,18 @@ impl<T> Drop for AbortOnDrop<T> {
     }
 }
 
-/// Runs a completion as the latest of its document. `None` when the model is not ready, when a later request has taken
-/// its place, or when it panicked. Nothing is awaited before the request is on the list.
+/// Runs a completion as the latest of its document. `None` when the model cannot be had, when a later request has
+/// taken its place, or when it panicked. Nothing is awaited before the request is on the list.
 async fn complete(session: &Arc<Session>, ask: Ask, channel: Channel) -> Option<Completed> {
     let mut ticket = session.in_flight.enter(&ask.document.uri, channel);
-    let completer = session.engine.ready()?;
+    let completer = tokio::select! {
+        biased;
+        () = ticket.superseded() => {
+            session.counters.superseded();
+            return None;
+        }
+        ready = session.engine.ready_within(LOADING_PATIENCE) => ready?,
+    };
     let running = session.counters.start();
     let document = ask.document.clone();
     let debounce = match ask.trigger {

@@ -1,18 +1,12 @@
-//! The protocol's methods, each handed to its handler in one line, and the loop that serves them.
+//! The protocol's methods, each handed to its handler in one line.
 
-use std::{
-    pin::Pin,
-    process::ExitCode,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+pub mod framing;
+mod transport;
+
+use std::{process::ExitCode, sync::Arc};
 
 use serde_json::Value;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::oneshot,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tower_lsp::{LanguageServer, LspService, jsonrpc::Result, ls_types::*};
 
 use crate::{
@@ -20,12 +14,6 @@ use crate::{
     handlers::{command, completion, configuration, document, inline_completion, lifecycle},
     session::{Session, outbox::Outbox},
 };
-
-/// Requests and notifications handled at the same time. Edits and cancellations share these places with waiting
-/// completions, so there must be far more than documents that ask at once.
-const CONCURRENCY: usize = 512;
-/// How long requests still running when the input ends may take to be answered.
-const FAREWELL: Duration = Duration::from_millis(300);
 
 pub struct Server {
     session: Arc<Session>,
@@ -96,45 +84,9 @@ where
     .custom_method("textDocument/inlineCompletion", Server::inline_completion)
     .finish();
 
-    let (input, ended) = Watched::new(input);
-    let serving = tower_lsp::Server::new(input, output, socket).concurrency_level(CONCURRENCY).serve(service);
-    tokio::select! {
-        () = serving => {}
-        () = async { let _ = ended.await; tokio::time::sleep(FAREWELL).await } => {
-            tracing::info!("the input has ended");
-        }
-    }
+    transport::serve(input, output, service, socket).await;
     match session {
         Some(session) if session.shutdown_requested() => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
-    }
-}
-
-/// Input that tells when it has ended: serving itself would go on until every running request is answered.
-struct Watched<I> {
-    input: I,
-    ended: Option<oneshot::Sender<()>>,
-}
-
-impl<I> Watched<I> {
-    fn new(input: I) -> (Self, oneshot::Receiver<()>) {
-        let (ended, receiver) = oneshot::channel();
-        (Self { input, ended: Some(ended) }, receiver)
-    }
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = ready!(Pin::new(&mut self.input).poll_read(context, buffer));
-        let is_end = read.is_err() || buffer.filled().len() == before && buffer.remaining() > 0;
-        if is_end && let Some(ended) = self.ended.take() {
-            let _ = ended.send(());
-        }
-        Poll::Ready(read)
     }
 }

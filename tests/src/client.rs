@@ -96,6 +96,19 @@ impl Client {
         write(&self.output, message).await;
     }
 
+    /// Sends bytes that need not be a message.
+    pub async fn send_bytes(&self, bytes: &[u8]) {
+        let mut output = self.output.lock().await;
+        let _ = output.write_all(bytes).await;
+        let _ = output.flush().await;
+    }
+
+    /// Answers to nothing that could be told: those without a number.
+    pub fn refusals(&self) -> Vec<Value> {
+        let received = self.received.lock().expect("not poisoned");
+        received.iter().filter(|message| message.get("error").is_some()).cloned().collect()
+    }
+
     pub async fn notify(&self, method: &str, params: Value) {
         self.send(&json!({ "jsonrpc": "2.0", "method": method, "params": params })).await;
     }

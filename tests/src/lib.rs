@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod project;
+pub mod random;
 pub mod scripted;
 
 /// A parser for texts that tests expect to be right.

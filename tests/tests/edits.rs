@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lacuna_tests::{
     client::{Client, Pending, inline_capabilities},
+    random::Random,
     scripted::{Script, Scripted},
 };
 use serde_json::{Value, json};
@@ -29,18 +30,6 @@ const PIECES: [&str; 14] = [
 ];
 /// Larger texts are cut down again, so that the test's own bookkeeping stays quick.
 const LARGEST_TEXT: usize = 4000;
-
-/// xorshift64*: the same edits in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % limit
-    }
-}
 
 /// The test's own idea of positions: lines split at CRLF, LF and CR, columns in UTF-16 or UTF-8 units.
 fn position(text: &str, offset: usize, unit: fn(char) -> usize) -> (u32, u32) {

@@ -2,15 +2,20 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{IsTerminal, Read, Write},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use lacuna_indexer::{Language, Workspace};
+use lacuna_indexer::{Language, Progress, Workspace};
 use lacuna_inference::Priority;
 use ropey::Rope;
 use serde_json::json;
@@ -22,6 +27,11 @@ use crate::{
     documents::Snapshot,
     position,
 };
+
+/// How long the workspace is read before a completion.
+const SCAN_LIMIT: Duration = Duration::from_secs(10);
+/// How often that is shown.
+const SCAN_PROGRESS: Duration = Duration::from_millis(500);
 
 /// Complete at a place in a file and print the text that belongs there
 ///
@@ -123,11 +133,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         bail!("{}: there is no such directory; give --root an existing one", root.display());
     }
     let workspace = Workspace::new(vec![root], lacuna_indexer::Options::default());
+    // Known before the scan, it makes the scan begin around it.
+    workspace.update(&path, Some(&text));
     let scan = {
         let workspace = workspace.clone();
         std::thread::Builder::new()
             .name("index".into())
-            .spawn(move || workspace.scan(&mut |_| {}, &AtomicBool::new(false)))
+            .spawn(move || read_workspace(&workspace))
             .context("the index thread could not be started")?
     };
     let backend = start_engine(&config).map_err(anyhow::Error::msg)?;
@@ -162,6 +174,45 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let completed = runtime.block_on(completer.complete(ask));
     print(arguments, &rope, offset, &completed)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the files around the completed one, for a bounded time; says so where somebody watches.
+fn read_workspace(workspace: &Workspace) {
+    let began = Instant::now();
+    let cancel = AtomicBool::new(false);
+    let (done, total) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (finished, waiting) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let waiting = waiting;
+            let is_watched = std::io::stderr().is_terminal();
+            while waiting.recv_timeout(SCAN_PROGRESS) == Err(mpsc::RecvTimeoutError::Timeout) {
+                if is_watched {
+                    let (done, total) = (done.load(Ordering::Relaxed), total.load(Ordering::Relaxed));
+                    eprint!("\rlacuna: reading the workspace, {done} of {total} files ");
+                }
+                if began.elapsed() >= SCAN_LIMIT {
+                    cancel.store(true, Ordering::Relaxed);
+                }
+            }
+            if is_watched && began.elapsed() >= SCAN_PROGRESS {
+                eprintln!();
+            }
+        });
+        let mut on_progress = |progress: Progress| {
+            done.store(progress.files_done, Ordering::Relaxed);
+            total.store(progress.files_total, Ordering::Relaxed);
+        };
+        workspace.scan(&mut on_progress, &cancel);
+        drop(finished);
+    });
+    if cancel.load(Ordering::Relaxed) {
+        eprintln!(
+            "lacuna: the workspace was read for {} s and only in part; give --root a smaller directory for context \
+             from all of it",
+            SCAN_LIMIT.as_secs()
+        );
+    }
 }
 
 fn print(arguments: &Arguments, rope: &Rope, offset: usize, completed: &Completed) -> anyhow::Result<()> {

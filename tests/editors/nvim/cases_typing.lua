@@ -379,7 +379,10 @@ local cases = {
         return message.params.position.character == 4
       end)
       editor:type('x')
-      editor:expect_no_ghost(1200)
+      editor:expect_received('textDocument/didChange', function(message)
+        return vim.json.encode(message.params.contentChanges):find('x') ~= nil
+      end)
+      editor:expect_no_ghost(2600)
     end,
   },
   {

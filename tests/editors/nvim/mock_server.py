@@ -13,7 +13,8 @@ import threading
 ENCODING = os.environ.get("MOCK_ENCODING", "utf-16")
 DYNAMIC = os.environ.get("MOCK_DYNAMIC") == "1"
 LOADING = os.environ.get("MOCK_LOADING") == "1"
-SLOW_SECONDS = 0.6
+# Long enough for an editor on a loaded machine to take in another key before the answer comes.
+SLOW_SECONDS = 2.0
 METHOD = "textDocument/inlineCompletion"
 REQUEST_CANCELLED = -32800
 
