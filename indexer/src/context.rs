@@ -383,7 +383,7 @@ fn candidates(
             }
         }
     }
-    found.list
+    found.without_repeated_members()
 }
 
 /// How often the file names each import's binding, by hash; the word that the cursor touches does not count.
@@ -463,6 +463,28 @@ impl Found<'_> {
             }
             None => {}
         }
+    }
+}
+
+impl Found<'_> {
+    /// The candidates, less the members whose type is a candidate too: it shows those that are named first.
+    fn without_repeated_members(mut self) -> Vec<Candidate> {
+        let names: FxHashSet<(crate::index::FileId, String)> = self
+            .list
+            .iter()
+            .filter_map(|candidate| {
+                let (_, symbols, symbol) = self.snapshot.symbol(candidate.id)?;
+                symbol.kind.is_type().then(|| (candidate.id.file, symbols.name(symbol).to_owned()))
+            })
+            .collect();
+        self.list.retain(|candidate| {
+            let Some((_, symbols, symbol)) = self.snapshot.symbol(candidate.id) else { return false };
+            let parent = symbols.parent(symbol).map(|parent| symbols.name(parent));
+            let owner = parent.unwrap_or(symbols.text(symbol.owner));
+            candidate.reason != Reason::UniqueMember
+                || !names.contains(&(candidate.id.file, owner.to_owned()))
+        });
+        self.list
     }
 }
 

@@ -117,7 +117,7 @@ pub(crate) struct Symbol {
     /// Bytes of the definition in the file.
     pub start: u32,
     pub end: u32,
-    /// Counted from 0.
+    /// Of the name, counted from 0.
     pub line: u32,
     /// Index of the enclosing symbol, or [`NO_PARENT`].
     pub parent: u32,
