@@ -85,7 +85,8 @@ fn main() {
         }
         let measure = |text: &str| text.len() / 3;
         let visible = offset.saturating_sub(4000)..(offset + 2000).min(text.len());
-        let query = Query { path, text: &text, offset, visible, budget: 1024, measure: &measure };
+        let query =
+            Query { path, text: &text, offset, visible, budget: 1024, measure: &measure, recent: &[] };
         let started = Instant::now();
         shown += usize::from(!snapshot.context(&query).is_empty());
         queries.push(started.elapsed().as_secs_f64() * 1e3);

@@ -403,6 +403,7 @@ impl<'a> Builder<'a> {
             bases: self.bases.into_boxed_slice(),
             imports: self.imports.into_boxed_slice(),
             package: self.package,
+            words: crate::words::distinct_hashes(self.text),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::{
     index::{File, FileId, NameIndex, PathIndex, normalize},
     manifest,
     read::{self, Read},
+    snippet,
     symbols::FileSymbols,
     walk::{Found, Stamp, walk},
 };
@@ -55,6 +56,7 @@ struct Change {
     symbols: Arc<FileSymbols>,
     stamp: Stamp,
     origin: Origin,
+    text: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,16 +137,16 @@ impl Workspace {
         if let Some(remark) = remark {
             tracing::debug!(path = %path.display(), remark, "index");
         }
-        self.update_open(path, language, symbols);
+        self.update_open(path, language, text, symbols);
     }
 
     /// As [`Workspace::update`], from a tree that the editor keeps: `tree` must be that of `text`.
     pub fn update_with_tree(&self, path: &Path, text: &str, tree: &tree_sitter::Tree) {
         let Some(language) = self.admit(path) else { return };
-        self.update_open(path, language, crate::extract::extract(language, tree, text));
+        self.update_open(path, language, text, crate::extract::extract(language, tree, text));
     }
 
-    fn update_open(&self, path: &Path, language: Language, symbols: FileSymbols) {
+    fn update_open(&self, path: &Path, language: Language, text: &str, symbols: FileSymbols) {
         let path: Arc<Path> = normalize(path).into();
         let change = Change {
             path: path.clone(),
@@ -152,6 +154,7 @@ impl Workspace {
             symbols: Arc::new(symbols),
             stamp: Stamp::default(),
             origin: Origin::Buffer,
+            text: (text.len() <= snippet::MAX_FILE_BYTES as usize).then(|| text.into()),
         };
         self.change(|snapshot| apply(snapshot, vec![change]));
         self.read_neighbours(&path);
@@ -415,6 +418,7 @@ fn change_of(found: Found, read: Read, origin: Origin) -> Change {
         symbols: read.symbols,
         stamp: read.stamp,
         origin,
+        text: None,
     }
 }
 
@@ -448,6 +452,7 @@ fn register(snapshot: &mut Snapshot, found: &[Found]) {
             symbols: None,
             stamp: Stamp::default(),
             open: false,
+            text: None,
         })));
     }
     rebuild_paths(snapshot);
@@ -476,6 +481,7 @@ fn apply(snapshot: &mut Snapshot, changes: Vec<Change>) {
             symbols: Some(change.symbols),
             stamp: change.stamp,
             open: change.origin == Origin::Buffer,
+            text: change.text,
         };
         let symbols_of = |file: &File| file.symbols.as_ref().map_or(0, |symbols| symbols.symbols.len());
         snapshot.symbol_count += symbols_of(&file);

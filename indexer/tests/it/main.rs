@@ -3,6 +3,7 @@
 mod context;
 mod context_scripting;
 mod context_typed;
+mod excerpts;
 mod random;
 mod resolution;
 mod support;

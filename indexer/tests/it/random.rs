@@ -124,7 +124,7 @@ proptest! {
             let path = root.join(SEEDS[file].0);
             workspace.update(&path, Some(text));
             let offset = start + FRAGMENTS[fragment].len();
-            let query = Query { path: &path, text, offset, visible: 0..text.len(), budget: 500, measure: &|text: &str| text.len() };
+            let query = Query { path: &path, text, offset, visible: 0..text.len(), budget: 500, measure: &|text: &str| text.len(), recent: &[] };
             last = workspace.snapshot().context(&query);
             prop_assert!(last.iter().map(|item| item.cost).sum::<usize>() <= 500);
             prop_assert_eq!(&last, &workspace.snapshot().context(&query));

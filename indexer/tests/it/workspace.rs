@@ -20,6 +20,7 @@ fn context(workspace: &Workspace, path: &Path, text: &str) -> String {
         visible: 0..text.len(),
         budget: 4000,
         measure: &|text: &str| text.len(),
+        recent: &[],
     };
     written(&workspace.snapshot().context(&query))
 }

@@ -56,6 +56,7 @@ impl Contexts {
             visible: place.visible.clone(),
             budget: place.budget,
             measure: &|text| tokens.count(text) + CHUNK_OVERHEAD_TOKENS,
+            recent: &[],
         });
         // A file deleted or ignored since must not live on in a remembered context.
         let roots = workspace.roots();
