@@ -347,6 +347,11 @@ impl Language {
         self.row().family
     }
 
+    /// The texts that its symbol query is made of.
+    pub(crate) fn query_sources(self) -> &'static [&'static str] {
+        self.row().queries
+    }
+
     pub(crate) fn layout(self) -> Layout {
         self.row().layout
     }
@@ -354,7 +359,7 @@ impl Language {
     /// The compiled symbol query; compiled once a process, on first use.
     pub(crate) fn symbol_query(self) -> &'static SymbolQuery {
         static COMPILED: [OnceLock<SymbolQuery>; ROWS.len()] = [const { OnceLock::new() }; ROWS.len()];
-        COMPILED[self as usize].get_or_init(|| SymbolQuery::compile(self.grammar(), self.row().queries))
+        COMPILED[self as usize].get_or_init(|| SymbolQuery::compile(self.grammar(), self.query_sources()))
     }
 }
 

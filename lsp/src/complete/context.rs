@@ -55,7 +55,7 @@ impl Contexts {
             offset: place.offset,
             visible: place.visible.clone(),
             budget: place.budget,
-            measure: &|text| tokens.count(text) + CHUNK_OVERHEAD_TOKENS,
+            measure: &|text| measure(tokens, text),
             recent: &[],
         });
         // A file deleted or ignored since must not live on in a remembered context.
@@ -95,6 +95,11 @@ impl Contexts {
         last.insert(key.into_owned(), remembered);
         items
     }
+}
+
+/// Tokens that a chunk costs.
+pub fn measure(tokens: &LineTokens, text: &str) -> usize {
+    tokens.count(text) + CHUNK_OVERHEAD_TOKENS
 }
 
 fn same(left: &ContextItem, right: &ContextItem) -> bool {
