@@ -1,6 +1,7 @@
 //! Measures the index over a directory: `cargo run --release --example measure -- DIR`.
 //!
-//! Prints throughput of a scan, memory, the time of one-character edits and of context queries at random places.
+//! Prints throughput of a scan, memory, the time of a second start, of one-character edits and of context queries at
+//! random places, and how many of consecutive key presses keep the context of the one before.
 
 use std::{
     ops::ControlFlow,
@@ -51,6 +52,8 @@ fn main() {
         resident_bytes().saturating_sub(before) as f64 / 1e6
     );
 
+    measure_second_start(&root);
+
     let files = source_files(&root);
     if files.is_empty() {
         return;
@@ -85,7 +88,8 @@ fn main() {
         }
         let measure = |text: &str| text.len() / 3;
         let visible = offset.saturating_sub(4000)..(offset + 2000).min(text.len());
-        let query = Query { path, text: &text, offset, visible, budget: 1024, measure: &measure };
+        let query =
+            Query { path, text: &text, offset, visible, budget: 1024, measure: &measure, recent: &[] };
         let started = Instant::now();
         shown += usize::from(!snapshot.context(&query).is_empty());
         queries.push(started.elapsed().as_secs_f64() * 1e3);
@@ -97,6 +101,130 @@ fn main() {
         queries.len()
     );
     measure_edits(&workspace, &files);
+    measure_steadiness(&workspace, &files);
+    measure_recall(&workspace, &root, &files);
+}
+
+/// Cuts lines at calls of what one other file defines: how often the context of 1,024 tokens has that definition.
+fn measure_recall(workspace: &Workspace, root: &Path, files: &[PathBuf]) {
+    let snapshot = workspace.snapshot();
+    let mut random = Random(3);
+    let mut tally: Vec<(&'static str, usize, usize)> = Vec::new();
+    for _ in 0..20_000 {
+        let path = &files[random.below(files.len())];
+        let (Ok(text), Some(language)) = (std::fs::read_to_string(path), Language::from_path(path)) else {
+            continue;
+        };
+        let from = random.below(text.len().max(1));
+        let Some(at) = text.get(from..).and_then(|rest| rest.find('(')).map(|at| from + at) else { continue };
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let start = text[..at].trim_end_matches(is_word).len();
+        let (name, line) = (&text[start..at], text[..start].rsplit('\n').next().unwrap_or(""));
+        let declares = ["def ", "fn ", "function ", "class ", "//", "#", "*"];
+        if name.len() < 4 || declares.iter().any(|word| line.contains(word)) {
+            continue;
+        }
+        // Members of unknown receivers are another question.
+        if line.ends_with('.') {
+            continue;
+        }
+        let definitions = snapshot.definitions(name);
+        let relative = path.strip_prefix(root).map(|path| path.display().to_string()).unwrap_or_default();
+        if definitions.len() != 1 || definitions[0].path == relative {
+            continue;
+        }
+        let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
+        let holed = format!("{}{}", &text[..start], &text[end..]);
+        let visible = start.saturating_sub(4000)..(start + 2000).min(holed.len());
+        let query = Query {
+            path,
+            text: &holed,
+            offset: start,
+            visible,
+            budget: 1024,
+            measure: &|text: &str| text.len() / 3,
+            recent: &[],
+        };
+        let items = snapshot.context(&query);
+        let found = items.iter().any(|item| item.text.split(|c| !is_word(c)).any(|word| word == name));
+        let index = tally.iter().position(|(known, ..)| *known == language.name()).unwrap_or_else(|| {
+            tally.push((language.name(), 0, 0));
+            tally.len() - 1
+        });
+        tally[index].1 += usize::from(found);
+        tally[index].2 += 1;
+        if tally.iter().map(|(.., count)| count).sum::<usize>() >= 1000 {
+            break;
+        }
+    }
+    for (language, found, count) in tally {
+        println!(
+            "recall, {language}: {found} of {count} calls ({:.1}%)",
+            found as f64 / count as f64 * 100.0
+        );
+    }
+}
+
+/// A scan that leaves its cache, and one that finds it.
+fn measure_second_start(root: &Path) {
+    let directory = std::env::temp_dir().join(format!("lacuna-measure-{}", std::process::id()));
+    for start in ["first", "second"] {
+        let options = Options { cache_directory: Some(directory.clone()), ..Options::default() };
+        let workspace = Workspace::new(vec![root.to_owned()], options);
+        let report = workspace.scan(&mut |_| {}, &AtomicBool::new(false));
+        println!("{start} start: {:.0} ms, {} files from the cache", report.milliseconds, report.from_cache);
+    }
+    if let Err(error) = std::fs::remove_dir_all(&directory) {
+        eprintln!("{}: {error}; remove it", directory.display());
+    }
+}
+
+/// Deletes the second half of lines inside functions and types it again: how many key presses keep the context.
+fn measure_steadiness(workspace: &Workspace, files: &[PathBuf]) {
+    let mut random = Random(7);
+    let (mut same, mut keys, mut typed_lines) = (0usize, 0usize, 0usize);
+    while typed_lines < 60 && keys < 4000 {
+        let path = &files[random.below(files.len())];
+        let Ok(text) = std::fs::read_to_string(path) else { continue };
+        typed_lines += 1;
+        let from = random.below(text.len().max(1));
+        // Two lines of a body, so that line breaks are typed too.
+        let Some(start) = text.get(from..).and_then(|rest| rest.find("\n    ")).map(|at| from + at + 1)
+        else {
+            continue;
+        };
+        let end = text[start..].match_indices('\n').nth(1).map_or(text.len(), |(at, _)| start + at);
+        if !text.is_ascii() || end - start > 200 {
+            continue;
+        }
+        let mut previous = None;
+        for typed in start..=end {
+            let buffer = format!("{}{}", &text[..typed], &text[end..]);
+            // The server brings the index up to date a moment after each key.
+            workspace.update(path, Some(&buffer));
+            let visible = typed.saturating_sub(4000)..(typed + 2000).min(buffer.len());
+            let query = Query {
+                path,
+                text: &buffer,
+                offset: typed,
+                visible,
+                budget: 1024,
+                measure: &|text: &str| text.len() / 3,
+                recent: &[],
+            };
+            let items: String =
+                workspace.snapshot().context(&query).into_iter().map(|item| item.path + &item.text).collect();
+            if let Some(previous) = previous.replace(items.clone()) {
+                keys += 1;
+                same += usize::from(previous == items);
+            }
+        }
+        workspace.update(path, None);
+    }
+    println!(
+        "key presses: {same} of {keys} keep the context ({:.1}%), without the pipeline's own hysteresis",
+        same as f64 / keys.max(1) as f64 * 100.0
+    );
 }
 
 /// Types into the middle of the file nearest to 5,000 lines and brings its symbols up to date after each key.

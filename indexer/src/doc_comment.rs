@@ -64,6 +64,10 @@ fn is_directive(language: Language, line: &str) -> bool {
         Language::Python => {
             line.starts_with("#!") || line.starts_with("# type:") || line.starts_with("# noqa")
         }
+        Language::Ruby => {
+            line.starts_with("#!") || line.starts_with("# frozen_") || line.starts_with("# rubocop:")
+        }
+        Language::Bash => line.starts_with("#!") || line.starts_with("# shellcheck"),
         _ => false,
     }
 }

@@ -6,7 +6,7 @@ use tree_sitter::{Node, QueryCursor, Tree};
 
 use crate::{
     Language, doc_comment,
-    imports::rust::use_tree,
+    imports::tree::import_tree,
     query::{Capture, SymbolQuery},
     signature,
     symbols::{FileSymbols, Import, ImportKind, NO_PARENT, Span, Symbol, SymbolKind},
@@ -152,6 +152,11 @@ impl<'a> Builder<'a> {
                     Capture::Package => {
                         if self.package.is_empty() {
                             self.package = self.intern(self.slice(node));
+                        } else if self.language == Language::Scala {
+                            // `package a.b` and below it `package c`: the package `a.b.c`.
+                            let end = (self.package.start + self.package.length) as usize;
+                            let outer = self.arena[self.package.start as usize..end].to_owned();
+                            self.package = self.intern(&format!("{outer}.{}", self.slice(node)));
                         }
                     }
                     Capture::ImportSource => import.source = Some(node),
@@ -257,7 +262,7 @@ impl<'a> Builder<'a> {
         name_node: Node<'_>,
         fact: &Facts<'_>,
     ) -> Option<u32> {
-        let name = self.slice(name_node).trim_matches(['"', '\'', '`']);
+        let name = self.slice(name_node).trim_matches(['"', '\'', '`', ':', '@']);
         if name.is_empty() || name.len() > 200 || self.symbols.len() >= MAX_SYMBOLS {
             return None;
         }
@@ -315,7 +320,7 @@ impl<'a> Builder<'a> {
             owner,
             start: node.start_byte() as u32,
             end: node.end_byte() as u32,
-            line: node.start_position().row as u32,
+            line: name_node.start_position().row as u32,
             parent,
             kind,
         });
@@ -374,7 +379,7 @@ impl<'a> Builder<'a> {
 
     fn import_tree(&mut self, node: Node<'_>) {
         let line = node.start_position().row as u32;
-        for binding in use_tree(self.slice(node)) {
+        for binding in import_tree(self.language, self.slice(node)) {
             if self.imports.len() >= MAX_IMPORTS {
                 return;
             }
@@ -398,6 +403,7 @@ impl<'a> Builder<'a> {
             bases: self.bases.into_boxed_slice(),
             imports: self.imports.into_boxed_slice(),
             package: self.package,
+            words: crate::words::distinct_hashes(self.text),
         }
     }
 

@@ -12,8 +12,10 @@ use crate::{
 mod ecmascript;
 mod go;
 mod include;
+mod lua;
 mod python;
-pub(crate) mod rust;
+mod rust;
+pub(crate) mod tree;
 
 /// How a language names what it imports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +34,14 @@ pub(crate) enum ImportStyle {
     Include,
     /// Directories below a module path.
     Go,
+    /// Names of namespaces declared in the file, and files by their path.
+    Php,
+    /// Files by their path, all their constants at once; constants also by the file that is named after them.
+    Ruby,
+    /// Whole modules, which are directories; a module's files see each other without imports.
+    Swift,
+    /// Dotted modules along directories; a module is what its file returns.
+    Lua,
 }
 
 /// A file that imports: one of the index, or a text that is not in it.
@@ -77,6 +87,12 @@ pub(crate) fn targets(snapshot: &Snapshot, importer: &Importer<'_>, import: &Imp
         ImportStyle::Namespace => namespace_targets(source),
         ImportStyle::Include => include::targets(snapshot, importer, source),
         ImportStyle::Go => go::targets(snapshot, source),
+        ImportStyle::Php if import.kind == ImportKind::All => include::targets(snapshot, importer, source),
+        ImportStyle::Php => php_targets(source),
+        ImportStyle::Ruby => include::ruby_targets(snapshot, importer, source),
+        // A module is known by the paths of its files: see `Resolver::visibility`.
+        ImportStyle::Swift => Vec::new(),
+        ImportStyle::Lua => lua::targets(snapshot, importer, source, name),
     }
 }
 
@@ -101,6 +117,25 @@ fn namespace_targets(source: &str) -> Vec<Target> {
         targets.push(Target::Package { package: package.to_owned(), name: Some(last.to_owned()) });
     }
     targets
+}
+
+/// `use A\B\C;` names a class or function of a namespace, or the namespace itself.
+fn php_targets(source: &str) -> Vec<Target> {
+    let (package, name) = source.rsplit_once('\\').unwrap_or(("", source));
+    vec![
+        Target::Package { package: package.to_owned(), name: Some(name.to_owned()) },
+        Target::Package { package: source.to_owned(), name: None },
+    ]
+}
+
+/// The Swift module that a file belongs to, by the layout that its package manager prescribes; empty where there is
+/// none, so that the whole workspace is one module.
+pub(crate) fn swift_module(relative: &str) -> &str {
+    let mut parts = relative.split('/');
+    match parts.find(|part| matches!(*part, "Sources" | "Tests")) {
+        Some(_) => parts.next().filter(|module| !module.ends_with(".swift")).unwrap_or(""),
+        None => "",
+    }
 }
 
 /// The file at exactly that path.

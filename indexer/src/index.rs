@@ -27,6 +27,8 @@ pub(crate) struct File {
     pub stamp: crate::walk::Stamp,
     /// The symbols are an editor buffer's; the disk does not replace them.
     pub open: bool,
+    /// Of an open buffer, where it is not too large to look for similar code in.
+    pub text: Option<Arc<str>>,
 }
 
 impl File {

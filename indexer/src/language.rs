@@ -19,6 +19,13 @@ pub enum Language {
     Cpp,
     Go,
     CSharp,
+    Ruby,
+    Php,
+    Kotlin,
+    Swift,
+    Scala,
+    Lua,
+    Bash,
 }
 
 struct Row {
@@ -35,6 +42,7 @@ struct Row {
     imports: ImportStyle,
     /// Languages of one family see each other's definitions.
     family: Family,
+    layout: Layout,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +54,26 @@ pub(crate) enum Family {
     C,
     Go,
     DotNet,
+    Ruby,
+    Php,
+    Swift,
+    Lua,
+    Shell,
+}
+
+/// How a definition without bodies is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Braces around members, `;` behind what shows no body.
+    Semicolons,
+    /// Braces, and nothing behind what shows no body.
+    Lines,
+    /// As [`Layout::Lines`]; members defined outside of their type are written beside it.
+    Beside,
+    /// Deeper lines, `...` for bodies.
+    Indentation,
+    /// Deeper lines, closed by `end`.
+    End,
 }
 
 /// In the order of [`Language`]'s variants (a test holds them together).
@@ -60,6 +88,7 @@ const ROWS: &[Row] = &[
         queries: &[include_str!("queries/python.scm")],
         imports: ImportStyle::Python,
         family: Family::Python,
+        layout: Layout::Indentation,
     },
     Row {
         language: Language::Rust,
@@ -71,6 +100,7 @@ const ROWS: &[Row] = &[
         queries: &[include_str!("queries/rust.scm")],
         imports: ImportStyle::Rust,
         family: Family::Rust,
+        layout: Layout::Semicolons,
     },
     Row {
         language: Language::TypeScript,
@@ -82,6 +112,7 @@ const ROWS: &[Row] = &[
         queries: &[include_str!("queries/ecmascript.scm"), include_str!("queries/typescript.scm")],
         imports: ImportStyle::EcmaScript,
         family: Family::EcmaScript,
+        layout: Layout::Semicolons,
     },
     Row {
         language: Language::Tsx,
@@ -93,6 +124,7 @@ const ROWS: &[Row] = &[
         queries: &[include_str!("queries/ecmascript.scm"), include_str!("queries/typescript.scm")],
         imports: ImportStyle::EcmaScript,
         family: Family::EcmaScript,
+        layout: Layout::Semicolons,
     },
     Row {
         language: Language::JavaScript,
@@ -104,6 +136,7 @@ const ROWS: &[Row] = &[
         queries: &[include_str!("queries/ecmascript.scm"), include_str!("queries/javascript.scm")],
         imports: ImportStyle::EcmaScript,
         family: Family::EcmaScript,
+        layout: Layout::Semicolons,
     },
     Row {
         language: Language::Java,
@@ -115,6 +148,7 @@ const ROWS: &[Row] = &[
         queries: &[include_str!("queries/java.scm")],
         imports: ImportStyle::Package,
         family: Family::Jvm,
+        layout: Layout::Semicolons,
     },
     Row {
         language: Language::C,
@@ -126,6 +160,7 @@ const ROWS: &[Row] = &[
         queries: &[include_str!("queries/c.scm")],
         imports: ImportStyle::Include,
         family: Family::C,
+        layout: Layout::Semicolons,
     },
     Row {
         language: Language::Cpp,
@@ -138,6 +173,7 @@ const ROWS: &[Row] = &[
         queries: &[include_str!("queries/c.scm"), include_str!("queries/cpp.scm")],
         imports: ImportStyle::Include,
         family: Family::C,
+        layout: Layout::Semicolons,
     },
     Row {
         language: Language::Go,
@@ -149,6 +185,7 @@ const ROWS: &[Row] = &[
         queries: &[include_str!("queries/go.scm")],
         imports: ImportStyle::Go,
         family: Family::Go,
+        layout: Layout::Beside,
     },
     Row {
         language: Language::CSharp,
@@ -160,6 +197,91 @@ const ROWS: &[Row] = &[
         queries: &[include_str!("queries/c_sharp.scm")],
         imports: ImportStyle::Namespace,
         family: Family::DotNet,
+        layout: Layout::Semicolons,
+    },
+    Row {
+        language: Language::Ruby,
+        name: "Ruby",
+        ids: &["ruby"],
+        extensions: &["rb", "rake", "gemspec", "ru"],
+        grammar: || tree_sitter_ruby::LANGUAGE.into(),
+        line_comment: "#",
+        queries: &[include_str!("queries/ruby.scm")],
+        imports: ImportStyle::Ruby,
+        family: Family::Ruby,
+        layout: Layout::End,
+    },
+    Row {
+        language: Language::Php,
+        name: "PHP",
+        ids: &["php"],
+        extensions: &["php", "phtml", "inc"],
+        grammar: || tree_sitter_php::LANGUAGE_PHP.into(),
+        line_comment: "//",
+        queries: &[include_str!("queries/php.scm")],
+        imports: ImportStyle::Php,
+        family: Family::Php,
+        layout: Layout::Semicolons,
+    },
+    Row {
+        language: Language::Kotlin,
+        name: "Kotlin",
+        ids: &["kotlin"],
+        extensions: &["kt", "kts"],
+        grammar: || tree_sitter_kotlin_ng::LANGUAGE.into(),
+        line_comment: "//",
+        queries: &[include_str!("queries/kotlin.scm")],
+        imports: ImportStyle::Package,
+        family: Family::Jvm,
+        layout: Layout::Lines,
+    },
+    Row {
+        language: Language::Swift,
+        name: "Swift",
+        ids: &["swift"],
+        extensions: &["swift"],
+        grammar: || tree_sitter_swift::LANGUAGE.into(),
+        line_comment: "//",
+        queries: &[include_str!("queries/swift.scm")],
+        imports: ImportStyle::Swift,
+        family: Family::Swift,
+        layout: Layout::Lines,
+    },
+    Row {
+        language: Language::Scala,
+        name: "Scala",
+        ids: &["scala"],
+        extensions: &["scala", "sc", "sbt"],
+        grammar: || tree_sitter_scala::LANGUAGE.into(),
+        line_comment: "//",
+        queries: &[include_str!("queries/scala.scm")],
+        imports: ImportStyle::Package,
+        family: Family::Jvm,
+        layout: Layout::Lines,
+    },
+    Row {
+        language: Language::Lua,
+        name: "Lua",
+        ids: &["lua"],
+        extensions: &["lua"],
+        grammar: || tree_sitter_lua::LANGUAGE.into(),
+        line_comment: "--",
+        queries: &[include_str!("queries/lua.scm")],
+        imports: ImportStyle::Lua,
+        family: Family::Lua,
+        layout: Layout::Beside,
+    },
+    Row {
+        language: Language::Bash,
+        name: "Bash",
+        ids: &["shellscript", "bash", "sh"],
+        extensions: &["sh", "bash", "zsh", "ksh"],
+        grammar: || tree_sitter_bash::LANGUAGE.into(),
+        line_comment: "#",
+        queries: &[include_str!("queries/bash.scm")],
+        imports: ImportStyle::Include,
+        family: Family::Shell,
+        layout: Layout::Lines,
     },
 ];
 
@@ -175,6 +297,13 @@ impl Language {
         Language::Cpp,
         Language::Go,
         Language::CSharp,
+        Language::Ruby,
+        Language::Php,
+        Language::Kotlin,
+        Language::Swift,
+        Language::Scala,
+        Language::Lua,
+        Language::Bash,
     ];
 
     fn row(self) -> &'static Row {
@@ -218,10 +347,19 @@ impl Language {
         self.row().family
     }
 
+    /// The texts that its symbol query is made of.
+    pub(crate) fn query_sources(self) -> &'static [&'static str] {
+        self.row().queries
+    }
+
+    pub(crate) fn layout(self) -> Layout {
+        self.row().layout
+    }
+
     /// The compiled symbol query; compiled once a process, on first use.
     pub(crate) fn symbol_query(self) -> &'static SymbolQuery {
         static COMPILED: [OnceLock<SymbolQuery>; ROWS.len()] = [const { OnceLock::new() }; ROWS.len()];
-        COMPILED[self as usize].get_or_init(|| SymbolQuery::compile(self.grammar(), self.row().queries))
+        COMPILED[self as usize].get_or_init(|| SymbolQuery::compile(self.grammar(), self.query_sources()))
     }
 }
 
@@ -247,6 +385,8 @@ mod tests {
             ("x.d.ts", Some(Language::TypeScript)),
             ("x.h", Some(Language::Cpp)),
             ("x.c", Some(Language::C)),
+            ("lib/tasks/x.rake", Some(Language::Ruby)),
+            ("build.gradle.kts", Some(Language::Kotlin)),
             ("Makefile", None),
             ("x.unknown", None),
         ] {

@@ -9,6 +9,7 @@
 
 use std::path::PathBuf;
 
+mod cache;
 mod context;
 mod doc_comment;
 mod exclude;
@@ -23,8 +24,10 @@ mod read;
 mod render;
 mod resolve;
 mod scope;
+mod sibling;
 mod signature;
 mod snapshot;
+mod snippet;
 mod symbols;
 pub mod syntax;
 mod walk;
@@ -35,6 +38,7 @@ pub use context::{ContextItem, Query};
 pub use language::Language;
 pub use members::{Located, Member};
 pub use snapshot::{Snapshot, SymbolInfo};
+pub use snippet::RecentEdit;
 pub use symbols::SymbolKind;
 pub use tree_sitter;
 pub use workspace::Workspace;
@@ -45,12 +49,14 @@ pub struct Options {
     pub max_file_bytes: u64,
     /// Files beyond this count are skipped.
     pub max_files: usize,
+    /// Where what was read is kept for the next start, one file a root; `None` keeps nothing.
+    pub cache_directory: Option<PathBuf>,
 }
 
 impl Default for Options {
-    /// 1 MiB a file and 50,000 files.
+    /// 1 MiB a file and 50,000 files; nothing is kept.
     fn default() -> Self {
-        Self { max_file_bytes: 1 << 20, max_files: 50_000 }
+        Self { max_file_bytes: 1 << 20, max_files: 50_000, cache_directory: None }
     }
 }
 
@@ -67,6 +73,8 @@ pub struct ScanReport {
     pub files: usize,
     pub lines: usize,
     pub symbols: usize,
+    /// Files that had not changed since they were kept on disk.
+    pub from_cache: usize,
     pub skipped: Vec<Skipped>,
     pub milliseconds: f64,
 }

@@ -157,6 +157,15 @@ fn is_closed(snapshot: &Snapshot, id: SymbolId, name: &str) -> bool {
                 && !head.contains('@')
         }
         // Extension methods, traits, preprocessor and inherited universal members: not known to be closed.
-        Family::Rust | Family::Jvm | Family::C | Family::Go | Family::DotNet => false,
+        Family::Rust
+        | Family::Jvm
+        | Family::C
+        | Family::Go
+        | Family::DotNet
+        | Family::Ruby
+        | Family::Php
+        | Family::Swift
+        | Family::Lua
+        | Family::Shell => false,
     }
 }

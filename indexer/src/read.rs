@@ -17,6 +17,13 @@ pub(crate) struct Read {
 }
 
 pub(crate) fn read(path: &Path, language: Language, max_file_bytes: u64) -> Result<Read, String> {
+    let (text, stamp) = text(path, max_file_bytes)?;
+    let (symbols, remark) = parse(language, &text);
+    Ok(Read { symbols: Arc::new(symbols), stamp, remark })
+}
+
+/// The text of a source file of at most `max_file_bytes`, or why it is not read.
+pub(crate) fn text(path: &Path, max_file_bytes: u64) -> Result<(String, Stamp), String> {
     let metadata = std::fs::symlink_metadata(path).map_err(|error| format!("not read: {error}"))?;
     if !metadata.is_file() {
         return Err("not a regular file".into());
@@ -37,8 +44,7 @@ pub(crate) fn read(path: &Path, language: Language, max_file_bytes: u64) -> Resu
     if text.len() >= MINIFIED_MIN_BYTES && text.len() / (1 + line_breaks(&text)) >= MINIFIED_LINE_BYTES {
         return Err("minified or generated: very long lines".into());
     }
-    let (symbols, remark) = parse(language, &text);
-    Ok(Read { symbols: Arc::new(symbols), stamp, remark })
+    Ok((text, stamp))
 }
 
 /// Never panics: a defect in reading one file costs that file only.
@@ -46,7 +52,11 @@ pub(crate) fn parse(language: Language, text: &str) -> (FileSymbols, Option<Stri
     let parsed = std::panic::catch_unwind(|| {
         syntax::parse_str(language, text).map(|tree| extract(language, &tree, text))
     });
-    let empty = || FileSymbols { lines: line_breaks(text) as u32, ..FileSymbols::default() };
+    let empty = || FileSymbols {
+        lines: line_breaks(text) as u32,
+        words: crate::words::distinct_hashes(text),
+        ..FileSymbols::default()
+    };
     match parsed {
         Ok(Some(symbols)) => (symbols, None),
         Ok(None) => (empty(), Some("too large or too slow to parse".into())),

@@ -1,6 +1,6 @@
 //! Definitions of other files as compact code: signatures without bodies.
 
-use crate::{Language, index::SymbolId, resolve, snapshot::Snapshot, symbols::SymbolKind};
+use crate::{Language, index::SymbolId, language::Layout, resolve, snapshot::Snapshot, symbols::SymbolKind};
 
 /// Which members of a type are written out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,16 +19,16 @@ pub(crate) fn definition(
 ) -> String {
     let mut out = String::new();
     let Some((file, symbols, symbol)) = snapshot.symbol(id) else { return out };
-    let language = file.language;
+    let (language, layout) = (file.language, file.language.layout());
     let mut indent = "";
     // A member is shown inside its type.
     let parent = symbols.parent(symbol).filter(|parent| !parent.kind.is_namespace());
     let owner = parent
         .map(|parent| symbols.text(parent.signature))
         .or_else(|| (!symbol.owner.is_empty()).then(|| symbols.text(symbol.owner)));
-    if let Some(owner) = owner.filter(|_| language != Language::Go) {
+    if let Some(owner) = owner.filter(|_| layout != Layout::Beside) {
         out.push_str(owner);
-        out.push_str(opening(language));
+        out.push_str(opening(layout));
         indent = "    ";
     }
     let listed = match members {
@@ -36,50 +36,59 @@ pub(crate) fn definition(
         _ => Vec::new(),
     };
     let doc = symbols.text(symbol.doc);
-    if language != Language::Python {
+    if layout != Layout::Indentation {
         push_doc(&mut out, language, indent, doc);
     }
-    push_signature(&mut out, indent, symbols.text(symbol.signature));
+    let head = symbols.text(symbol.signature);
+    push_signature(&mut out, indent, head);
     // `typedef struct { ... } Name;` names its type behind the body.
-    let named = symbols.text(symbol.signature).contains(symbols.name(symbol));
+    let named = head.contains(symbols.name(symbol));
     let tail =
         if symbol.kind.is_type() && !named { format!(" {};", symbols.name(symbol)) } else { String::new() };
     let opens = has_members(symbol.kind) && (symbol.kind != SymbolKind::Variable || !listed.is_empty());
     if opens && !(symbol.kind == SymbolKind::Type && listed.is_empty()) {
-        // Go writes methods beside their type.
-        let (inside, beside): (Vec<SymbolId>, Vec<SymbolId>) = listed.into_iter().partition(|member| {
-            let kind = snapshot.symbol(*member).map(|(_, _, symbol)| symbol.kind);
-            language != Language::Go
-                || symbol.kind == SymbolKind::Interface
-                || kind != Some(SymbolKind::Method)
-        });
+        // Go and Lua write methods beside their type.
+        let is_inside = |member: &SymbolId| {
+            let own_range = symbol.range();
+            layout != Layout::Beside
+                || snapshot.symbol(*member).is_some_and(|(_, _, member_symbol)| {
+                    member.file == id.file && own_range.contains(&(member_symbol.start as usize))
+                })
+        };
+        let (inside, beside): (Vec<SymbolId>, Vec<SymbolId>) = listed.into_iter().partition(is_inside);
         let empty = inside.is_empty();
-        match empty && language != Language::Python {
-            true if tail.is_empty() => out.push_str(terminator(language, symbols.text(symbol.signature))),
-            true => out.push_str(&tail),
-            false => out.push_str(opening(language)),
-        }
-        if empty && language != Language::Python {
-            out.push('\n');
-        }
-        if language == Language::Python {
+        if layout == Layout::Indentation {
+            out.push_str(opening(layout));
             push_doc(&mut out, language, "    ", doc);
+        } else if empty {
+            match tail.is_empty() {
+                true => out.push_str(terminator(layout, head)),
+                false => out.push_str(&tail),
+            }
+            out.push('\n');
+        } else if symbol.kind == SymbolKind::Variable || language == Language::Lua {
+            out.push_str(" = {\n");
+        } else {
+            out.push_str(opening(layout));
         }
         let mut previous = "";
         for member in &inside {
             // `x, y int` declares two members with one signature.
             let Some((_, symbols, symbol)) = snapshot.symbol(*member) else { continue };
             let signature = symbols.text(symbol.signature);
-            if signature != previous {
+            // Nor does a record's parameter say more than its head.
+            if signature != previous && !(symbol.kind == SymbolKind::Field && is_parameter(head, signature)) {
                 push_member(&mut out, language, symbol.kind, signature);
             }
             previous = signature;
         }
-        if language == Language::Python && empty && doc.is_empty() {
-            out.push_str("    ...\n");
-        } else if language != Language::Python && !empty {
+        if layout == Layout::Indentation {
+            if empty && doc.is_empty() {
+                out.push_str("    ...\n");
+            }
+        } else if !empty {
             out.push_str(indent);
-            out.push('}');
+            out.push_str(closing(layout));
             out.push_str(&tail);
             out.push('\n');
         }
@@ -89,28 +98,44 @@ pub(crate) fn definition(
                 out.push('\n');
             }
         }
+    } else if layout == Layout::Indentation && symbol.kind.is_callable() {
+        out.push_str(if doc.is_empty() { ": ...\n" } else { ":\n" });
+        push_doc(&mut out, language, if indent.is_empty() { "    " } else { "        " }, doc);
     } else {
-        if language == Language::Python && symbol.kind.is_callable() {
-            out.push_str(if doc.is_empty() { ": ...\n" } else { ":\n" });
-            push_doc(&mut out, language, if indent.is_empty() { "    " } else { "        " }, doc);
-        } else {
-            out.push_str(&tail);
-            out.push_str(terminator(language, symbols.text(symbol.signature)));
-            out.push('\n');
-        }
+        out.push_str(&tail);
+        out.push_str(terminator(layout, head));
+        out.push('\n');
     }
-    if owner.is_some() && !matches!(language, Language::Go | Language::Python) {
-        out.push_str("}\n");
+    if owner.is_some() && !matches!(layout, Layout::Beside | Layout::Indentation) {
+        out.push_str(closing(layout));
+        out.push('\n');
     }
     out
+}
+
+/// Whether a head's parameter list has this one.
+fn is_parameter(head: &str, parameter: &str) -> bool {
+    let Some((_, list)) = head.split_once('(') else { return false };
+    list.match_indices(parameter).any(|(at, _)| {
+        let (before, after) = (&list[..at], &list[at + parameter.len()..]);
+        (before.is_empty() || before.ends_with(", ")) && after.starts_with([',', ')', ' '])
+    })
 }
 
 fn has_members(kind: SymbolKind) -> bool {
     kind.is_type() || kind.is_namespace() || kind == SymbolKind::Variable
 }
 
-fn opening(language: Language) -> &'static str {
-    if language == Language::Python { ":\n" } else { " {\n" }
+fn opening(layout: Layout) -> &'static str {
+    match layout {
+        Layout::Indentation => ":\n",
+        Layout::End => "\n",
+        Layout::Semicolons | Layout::Lines | Layout::Beside => " {\n",
+    }
+}
+
+fn closing(layout: Layout) -> &'static str {
+    if layout == Layout::End { "end" } else { "}" }
 }
 
 fn push_doc(out: &mut String, language: Language, indent: &str, doc: &str) {
@@ -149,8 +174,8 @@ fn push_signature(out: &mut String, indent: &str, signature: &str) {
 }
 
 /// What ends a declaration that shows no body.
-fn terminator(language: Language, signature: &str) -> &'static str {
-    let none = matches!(language, Language::Go | Language::Python) || signature.starts_with('#');
+fn terminator(layout: Layout, signature: &str) -> &'static str {
+    let none = layout != Layout::Semicolons || signature.starts_with('#');
     if none || signature.ends_with([';', '}']) { "" } else { ";" }
 }
 
@@ -158,12 +183,13 @@ fn push_member(out: &mut String, language: Language, kind: SymbolKind, signature
     push_signature(out, "    ", signature);
     out.push_str(match (language, kind) {
         (Language::Python, kind) if kind.is_callable() || kind == SymbolKind::Class => ": ...",
-        (Language::Rust, SymbolKind::Field | SymbolKind::Variant) => ",",
-        (Language::Java | Language::CSharp | Language::C | Language::Cpp, SymbolKind::Variant) => ",",
-        (Language::TypeScript | Language::Tsx | Language::JavaScript, SymbolKind::Variant) => ",",
+        (Language::Rust, SymbolKind::Field) => ",",
         (Language::CSharp, SymbolKind::Property) => " { get; }",
-        (Language::Go | Language::Python, _) => "",
-        (_, _) => ";",
+        (_, SymbolKind::Variant) if language.layout() == Layout::Semicolons && language != Language::Php => {
+            ","
+        }
+        (_, _) if language.layout() == Layout::Semicolons => ";",
+        (_, _) => "",
     });
     out.push('\n');
 }
@@ -213,10 +239,16 @@ fn is_private(
             !implied && !signature.starts_with("pub")
         }
         Language::Python => name.starts_with('_') && !name.starts_with("__"),
-        Language::Java | Language::CSharp | Language::TypeScript | Language::Tsx => {
-            signature.starts_with("private ") || name.starts_with('#')
-        }
+        Language::Java
+        | Language::CSharp
+        | Language::TypeScript
+        | Language::Tsx
+        | Language::Php
+        | Language::Kotlin
+        | Language::Swift
+        | Language::Scala => signature.starts_with("private") || name.starts_with('#'),
         Language::JavaScript => name.starts_with('#') || name.starts_with('_'),
+        Language::Lua => name.starts_with('_'),
         _ => false,
     }
 }

@@ -73,7 +73,7 @@ impl<'a> Resolver<'a> {
     /// Whether an import makes a whole module's names known, rather than one name.
     fn is_whole(&self, import: &Import) -> bool {
         match self.importer.language.import_style() {
-            ImportStyle::Include => true,
+            ImportStyle::Include | ImportStyle::Swift => true,
             ImportStyle::Namespace => import.alias.is_empty(),
             _ => import.kind == ImportKind::All,
         }
@@ -102,7 +102,7 @@ impl<'a> Resolver<'a> {
         let resolved = resolve_import(self.snapshot, &self.importer, import)?;
         // `const Name = require("./name")`, where the module exports one thing.
         if let Resolved::Module(files) = &resolved
-            && self.importer.language.family() == Family::EcmaScript
+            && matches!(self.importer.language.family(), Family::EcmaScript | Family::Lua)
         {
             let ids = files_name(self.snapshot, files, "default", MAX_REEXPORTS);
             if !ids.is_empty() {
@@ -180,7 +180,7 @@ impl<'a> Resolver<'a> {
             if file.language.family() != self.importer.language.family() {
                 continue;
             }
-            match self.visibility(id.file, file, symbols) {
+            match self.visibility(id.file, file, symbols, name) {
                 Some(via) => found.push((via, id)),
                 None => elsewhere.push(id),
             }
@@ -203,10 +203,10 @@ impl<'a> Resolver<'a> {
     /// Definitions of `name` where it follows `qualifier.`: a module's or package's member.
     pub fn qualified(&self, qualifier: &str, name: &str) -> Option<(Vec<SymbolId>, Via)> {
         let Some((line, resolved)) = self.binding(qualifier) else {
-            // C++ namespaces are opened by no import.
+            // C++ namespaces and Ruby modules are opened by no import.
             let is_namespace =
                 |id: SymbolId| self.snapshot.symbol(id).is_some_and(|(_, _, s)| s.kind.is_namespace());
-            let opened = self.importer.language.family() == Family::C
+            let opened = matches!(self.importer.language.family(), Family::C | Family::Ruby)
                 && self.snapshot.find(qualifier).any(is_namespace);
             return self.name(name).filter(|(_, via)| opened && *via != Via::Unimported);
         };
@@ -218,7 +218,7 @@ impl<'a> Resolver<'a> {
         (!ids.is_empty()).then_some((ids, Via::Import(line)))
     }
 
-    fn visibility(&self, id: FileId, file: &File, symbols: &FileSymbols) -> Option<Via> {
+    fn visibility(&self, id: FileId, file: &File, symbols: &FileSymbols, name: &str) -> Option<Via> {
         if *file.path == *self.importer.path {
             return Some(Via::SameFile);
         }
@@ -230,7 +230,24 @@ impl<'a> Resolver<'a> {
             ImportStyle::Go => (file.directory() == self.importer.directory()
                 && package == self.importer.symbols.package())
             .then_some(Via::SamePackage),
-            ImportStyle::Package | ImportStyle::Namespace => {
+            // Loaded when first named, from the file that bears its name.
+            ImportStyle::Ruby => {
+                let stem = file.path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("");
+                is_snake_case_of(stem, name).then_some(Via::SamePackage)
+            }
+            ImportStyle::Swift => {
+                let module = imports::swift_module(&file.relative);
+                let own =
+                    self.snapshot.file_by_path(self.importer.path).and_then(|id| self.snapshot.file(id));
+                if own.is_some_and(|own| imports::swift_module(&own.relative) == module) {
+                    return Some(Via::SamePackage);
+                }
+                let own = self.importer.symbols;
+                let names_module =
+                    |import: &&Import| own.text(import.source).split('.').next() == Some(module);
+                own.imports.iter().find(names_module).map(|import| Via::WholeImport(import.line))
+            }
+            ImportStyle::Package | ImportStyle::Namespace | ImportStyle::Php => {
                 let own = self.importer.symbols.package();
                 let within =
                     own.strip_prefix(package).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
@@ -243,6 +260,13 @@ impl<'a> Resolver<'a> {
             _ => None,
         }
     }
+}
+
+/// Whether `stem` is `name` in snake case: `http_client` of `HTTPClient` or `HttpClient`.
+fn is_snake_case_of(stem: &str, name: &str) -> bool {
+    let letters = stem.chars().filter(|c| *c != '_');
+    name.starts_with(char::is_uppercase)
+        && letters.eq(name.chars().filter(|c| *c != '_').flat_map(char::to_lowercase))
 }
 
 pub(crate) fn is_test_path(relative: &str) -> bool {

@@ -35,6 +35,7 @@ const CONTAINERS: &[&str] = &[
     "record",
     "union",
     "package",
+    "actor",
 ];
 
 struct Line<'a> {
@@ -53,13 +54,23 @@ impl Line<'_> {
         self.text.chars().take_while(|c| c.is_whitespace()).map(|c| if c == '\t' { 4 } else { 1 }).sum()
     }
 
+    /// A line that ends a block, in any of the languages.
+    fn is_closing(&self) -> bool {
+        let text = self.text.trim();
+        let keyword = text
+            .strip_prefix("end")
+            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'));
+        keyword || text.starts_with([')', ']', '}'])
+    }
+
     /// Lines at a lower indentation that open no scope: closing brackets, labels, preprocessor lines.
     fn is_transparent(&self, language: Language) -> bool {
         let text = self.text.trim();
-        let label = text.ends_with(':') && !text.contains('(') && language != Language::Python;
+        let opens_by_colon = matches!(language, Language::Python | Language::Scala);
+        let label = text.ends_with(':') && !text.contains('(') && !opens_by_colon;
         let preprocessor =
             text.starts_with('#') && matches!(language, Language::C | Language::Cpp | Language::CSharp);
-        self.is_blank() || text.starts_with([')', ']', '}']) || label || preprocessor
+        self.is_blank() || self.is_closing() || label || preprocessor
     }
 }
 
@@ -151,7 +162,7 @@ pub(crate) fn enclosing(text: &str, offset: usize, language: Language) -> Scope 
     let mut last = header.max(current);
     for (index, line) in lines.iter().enumerate().skip(last + 1) {
         let deeper = line.indent() > depth;
-        if !line.is_blank() && !deeper && !line.text.trim_start().starts_with([')', ']', '}', '{']) {
+        if !line.is_blank() && !deeper && !line.is_closing() && !line.text.trim_start().starts_with('{') {
             break;
         }
         if header == current && !line.is_blank() && !deeper {
@@ -199,6 +210,10 @@ mod tests {
             Some("impl A {"),
         );
         check(Language::Rust, "$0", "", None);
+        let ruby = "module M\n  class A < B\n    def f\n      if x\n        y\n      end\n      $0\n    end\n  end\nend\n";
+        check(Language::Ruby, ruby, "def f", Some("class A < B"));
+        check(Language::Scala, "class A:\n  def f =\n    $0\n", "def f =", Some("class A:"));
+        check(Language::Lua, "function M.f()\n  $0\nend\n", "function M.f()", None);
     }
 
     #[test]

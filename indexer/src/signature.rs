@@ -19,10 +19,21 @@ pub(crate) fn push_decorator(out: &mut String, text: &str) {
 /// `source` is the definition up to its body.
 pub(crate) fn push(out: &mut String, language: Language, kind: SymbolKind, source: &str) {
     let source = match language {
-        Language::Java | Language::TypeScript | Language::Tsx | Language::JavaScript => {
-            without_annotations(source)
-        }
+        Language::Java
+        | Language::TypeScript
+        | Language::Tsx
+        | Language::JavaScript
+        | Language::Kotlin
+        | Language::Scala
+        | Language::Swift => without_annotations(source),
         Language::CSharp => without_attributes(source),
+        Language::Php => without_attributes(source.trim_start_matches('#')),
+        // A definition without a body keeps its `end`.
+        Language::Ruby if kind != SymbolKind::Constant => source
+            .trim_end()
+            .strip_suffix("end")
+            .filter(|head| head.ends_with([';', ' ', '\n']))
+            .unwrap_or(source),
         _ => source,
     };
     let source = match kind {

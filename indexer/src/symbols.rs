@@ -117,7 +117,7 @@ pub(crate) struct Symbol {
     /// Bytes of the definition in the file.
     pub start: u32,
     pub end: u32,
-    /// Counted from 0.
+    /// Of the name, counted from 0.
     pub line: u32,
     /// Index of the enclosing symbol, or [`NO_PARENT`].
     pub parent: u32,
@@ -169,6 +169,8 @@ pub(crate) struct FileSymbols {
     /// Package or namespace, where the language has one.
     pub package: Span,
     pub lines: u32,
+    /// Hashes of the identifiers that the file uses, sorted, each once: which files name something, without their text.
+    pub words: Box<[u32]>,
 }
 
 impl FileSymbols {
@@ -227,6 +229,11 @@ impl FileSymbols {
             .map(|(index, _)| index)
     }
 
+    /// Whether the file uses the identifier with that [`name_hash`].
+    pub fn has_word(&self, hash: u32) -> bool {
+        self.words.binary_search(&hash).is_ok()
+    }
+
     /// Direct members in source order.
     pub fn members(&self, parent: u32) -> impl Iterator<Item = (u32, &Symbol)> {
         (0u32..).zip(self.symbols.iter()).filter(move |(_, symbol)| symbol.parent == parent)
@@ -277,6 +284,7 @@ impl FileSymbols {
             + size_of_val(&*self.symbols)
             + size_of_val(&*self.bases)
             + size_of_val(&*self.imports)
+            + size_of_val(&*self.words)
     }
 }
 

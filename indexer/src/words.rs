@@ -1,5 +1,26 @@
 //! Identifiers of a text by lexical scan: no parser, works on broken code, several hundred megabytes a second.
 
+use rustc_hash::FxHashSet;
+
+use crate::symbols::name_hash;
+
+/// Different identifiers of one file that are kept.
+const MAX_DISTINCT: usize = 16_384;
+
+/// Hashes of the identifiers of `text`, sorted, each once; those of one letter are left out.
+pub(crate) fn distinct_hashes(text: &str) -> Box<[u32]> {
+    let mut seen = FxHashSet::default();
+    for word in words(text).filter(|word| word.text.len() >= 2) {
+        seen.insert(name_hash(word.text));
+        if seen.len() >= MAX_DISTINCT {
+            break;
+        }
+    }
+    let mut hashes: Box<[u32]> = seen.into_iter().collect();
+    hashes.sort_unstable();
+    hashes
+}
+
 /// One identifier and what stands before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Word<'a> {

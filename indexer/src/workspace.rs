@@ -2,27 +2,26 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc,
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use arc_swap::ArcSwap;
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::{
-    Language, Options, Progress, ScanReport, Skipped, Snapshot,
+    Language, Options, Snapshot,
     exclude::Exclusions,
     imports::{self, Importer, Target},
     index::{File, FileId, NameIndex, PathIndex, normalize},
     manifest,
     read::{self, Read},
+    snippet,
     symbols::FileSymbols,
-    walk::{Found, Stamp, walk},
+    walk::{Found, Stamp},
 };
+
+mod kept;
+mod scan;
 
 /// The index of some workspace roots. Cheap to clone; all methods take `&self` and are thread-safe.
 #[derive(Clone)]
@@ -38,10 +37,6 @@ struct Shared {
     options: Options,
 }
 
-/// While a scan runs, a new snapshot is published this often, but no more than a part of the time goes into it.
-const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
-const PUBLISH_COST_FACTOR: u32 = 20;
-
 /// Changed files are kept beside the name index until there are this many.
 const MAX_STALE_FILES: usize = 48;
 
@@ -55,6 +50,7 @@ struct Change {
     symbols: Arc<FileSymbols>,
     stamp: Stamp,
     origin: Origin,
+    text: Option<Arc<str>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,16 +131,16 @@ impl Workspace {
         if let Some(remark) = remark {
             tracing::debug!(path = %path.display(), remark, "index");
         }
-        self.update_open(path, language, symbols);
+        self.update_open(path, language, text, symbols);
     }
 
     /// As [`Workspace::update`], from a tree that the editor keeps: `tree` must be that of `text`.
     pub fn update_with_tree(&self, path: &Path, text: &str, tree: &tree_sitter::Tree) {
         let Some(language) = self.admit(path) else { return };
-        self.update_open(path, language, crate::extract::extract(language, tree, text));
+        self.update_open(path, language, text, crate::extract::extract(language, tree, text));
     }
 
-    fn update_open(&self, path: &Path, language: Language, symbols: FileSymbols) {
+    fn update_open(&self, path: &Path, language: Language, text: &str, symbols: FileSymbols) {
         let path: Arc<Path> = normalize(path).into();
         let change = Change {
             path: path.clone(),
@@ -152,6 +148,7 @@ impl Workspace {
             symbols: Arc::new(symbols),
             stamp: Stamp::default(),
             origin: Origin::Buffer,
+            text: (text.len() <= snippet::MAX_FILE_BYTES as usize).then(|| text.into()),
         };
         self.change(|snapshot| apply(snapshot, vec![change]));
         self.read_neighbours(&path);
@@ -227,144 +224,6 @@ impl Workspace {
         });
     }
 
-    /// Walks and parses all roots. Blocking: call on a thread of your own.
-    ///
-    /// Files whose size and time did not change since they were read are not read again; open files keep the
-    /// symbols of their buffers. Snapshots are published while it runs.
-    pub fn scan(&self, on_progress: &mut dyn FnMut(Progress), cancel: &AtomicBool) -> ScanReport {
-        let started = Instant::now();
-        self.shared.exclusions.forget();
-        let roots = self.roots();
-        let mut report = ScanReport::default();
-        let mut found: Vec<Found> = Vec::new();
-        let mut manifests = Vec::new();
-        for root in &roots {
-            let walked = walk(root, &self.shared.exclusions, &self.shared.options, cancel);
-            found.extend(walked.files);
-            manifests.extend(walked.manifests);
-            report.skipped.extend(walked.skipped);
-        }
-        // Roots may contain each other.
-        found.sort_by(|a, b| a.path.cmp(&b.path));
-        found.dedup_by(|a, b| a.path == b.path);
-        found.truncate(self.shared.options.max_files);
-        manifests.sort();
-        manifests.dedup();
-        let manifests: Vec<_> = manifests.iter().filter_map(|path| manifest::read(path)).collect();
-
-        let cancelled = cancel.load(Ordering::Relaxed);
-        if !cancelled {
-            self.change(|snapshot| {
-                snapshot.manifests = manifests.into();
-                register(snapshot, &found);
-            });
-        }
-        let to_read = self.in_order(found);
-        self.read_all(to_read, &mut report, on_progress, cancel);
-
-        let snapshot = self.snapshot();
-        report.files = snapshot.file_count();
-        report.symbols = snapshot.symbol_count();
-        report.lines = snapshot
-            .files
-            .iter()
-            .flatten()
-            .filter_map(|file| file.symbols.as_ref())
-            .map(|s| s.lines as usize)
-            .sum();
-        report.milliseconds = started.elapsed().as_secs_f64() * 1e3;
-        report
-    }
-
-    /// The files that must be read, those near open files first.
-    fn in_order(&self, found: Vec<Found>) -> Vec<Found> {
-        let snapshot = self.snapshot();
-        let open: FxHashSet<&Path> =
-            snapshot.files.iter().flatten().filter(|f| f.open).map(|f| f.directory()).collect();
-        let mut found: Vec<Found> = found
-            .into_iter()
-            .filter(|found| {
-                let file = snapshot.file_by_path(&found.path).and_then(|id| snapshot.file(id));
-                file.is_none_or(|file| !file.open && (file.symbols.is_none() || file.stamp != found.stamp))
-            })
-            .collect();
-        found.sort_by_key(|found| !found.path.parent().is_some_and(|directory| open.contains(directory)));
-        found
-    }
-
-    fn read_all(
-        &self,
-        found: Vec<Found>,
-        report: &mut ScanReport,
-        on_progress: &mut dyn FnMut(Progress),
-        cancel: &AtomicBool,
-    ) {
-        let total = found.len();
-        let threads =
-            std::thread::available_parallelism().map_or(1, |count| count.get()).min(8).min(total.max(1));
-        let next = AtomicUsize::new(0);
-        let max_file_bytes = self.shared.options.max_file_bytes;
-        let (sender, receiver) = mpsc::sync_channel::<(usize, Result<Read, String>)>(4096);
-        let mut found: Vec<Option<Found>> = found.into_iter().map(Some).collect();
-        let paths: Vec<(PathBuf, Language)> =
-            found.iter().flatten().map(|found| (found.path.clone(), found.language)).collect();
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                let (sender, next, paths) = (sender.clone(), &next, &paths);
-                scope.spawn(move || {
-                    while !cancel.load(Ordering::Relaxed) {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some((path, language)) = paths.get(index) else { break };
-                        if sender.send((index, read::read(path, *language, max_file_bytes))).is_err() {
-                            break;
-                        }
-                    }
-                });
-            }
-            drop(sender);
-            let mut batch = Vec::new();
-            let mut done = 0;
-            let mut published = Instant::now();
-            let mut interval = PUBLISH_INTERVAL;
-            loop {
-                let received = receiver.recv_timeout(interval);
-                let finished = matches!(received, Err(mpsc::RecvTimeoutError::Disconnected));
-                if let Ok((index, read)) = received {
-                    done += 1;
-                    match (read, found[index].take()) {
-                        (Ok(read), Some(found)) => {
-                            if let Some(remark) = read.remark.clone() {
-                                report.skipped.push(Skipped { path: found.path.clone(), reason: remark });
-                            }
-                            batch.push(change_of(found, read, Origin::Scan));
-                        }
-                        (Err(reason), Some(found)) => {
-                            report.skipped.push(Skipped { path: found.path, reason });
-                        }
-                        (_, None) => {}
-                    }
-                }
-                if finished || published.elapsed() >= interval {
-                    let began = Instant::now();
-                    let changes = std::mem::take(&mut batch);
-                    if !changes.is_empty() {
-                        self.change(|snapshot| apply(snapshot, changes));
-                    }
-                    on_progress(Progress {
-                        files_done: done,
-                        files_total: total,
-                        symbols: self.snapshot().symbol_count(),
-                    });
-                    published = Instant::now();
-                    interval = PUBLISH_INTERVAL.max(began.elapsed() * PUBLISH_COST_FACTOR);
-                }
-                if finished {
-                    break;
-                }
-            }
-        });
-    }
-
     /// Reads the unread files that an open file imports, so that they count before the scan has come to them.
     fn read_neighbours(&self, path: &Path) {
         let snapshot = self.snapshot();
@@ -415,6 +274,7 @@ fn change_of(found: Found, read: Read, origin: Origin) -> Change {
         symbols: read.symbols,
         stamp: read.stamp,
         origin,
+        text: None,
     }
 }
 
@@ -424,36 +284,6 @@ fn relative_to(roots: &[PathBuf], path: &Path) -> Option<Box<str>> {
     let parts: Vec<_> =
         path.strip_prefix(root).ok()?.components().map(|part| part.as_os_str().to_string_lossy()).collect();
     Some(parts.join("/").into())
-}
-
-/// Makes the files of a walk known, and forgets those that are gone, unless they are open.
-fn register(snapshot: &mut Snapshot, found: &[Found]) {
-    let on_disk: FxHashSet<&Path> = found.iter().map(|found| found.path.as_path()).collect();
-    let mut forgot = false;
-    for slot in &mut snapshot.files {
-        if slot.as_ref().is_some_and(|file| !file.open && !on_disk.contains(&*file.path)) {
-            *slot = None;
-            forgot = true;
-        }
-    }
-    for found in found {
-        if snapshot.paths.by_path(&found.path).is_some_and(|id| snapshot.file(id).is_some()) {
-            continue;
-        }
-        let Some(relative) = relative_to(&snapshot.roots, &found.path) else { continue };
-        snapshot.files.push(Some(Arc::new(File {
-            path: found.path.as_path().into(),
-            relative,
-            language: found.language,
-            symbols: None,
-            stamp: Stamp::default(),
-            open: false,
-        })));
-    }
-    rebuild_paths(snapshot);
-    if forgot {
-        rebuild_names(snapshot);
-    }
 }
 
 /// Puts new states of files into a snapshot. Symbols read from the disk do not replace those of an open buffer
@@ -476,6 +306,7 @@ fn apply(snapshot: &mut Snapshot, changes: Vec<Change>) {
             symbols: Some(change.symbols),
             stamp: change.stamp,
             open: change.origin == Origin::Buffer,
+            text: change.text,
         };
         let symbols_of = |file: &File| file.symbols.as_ref().map_or(0, |symbols| symbols.symbols.len());
         snapshot.symbol_count += symbols_of(&file);

@@ -2,7 +2,9 @@
 
 mod complete;
 mod config;
+mod context;
 mod doctor;
+mod index;
 mod lsp;
 mod model;
 
@@ -34,6 +36,7 @@ Environment:
   LACUNA_LOG       what is logged to standard error: error, warn, info, debug, trace, or a filter
                    such as lacuna=debug
   LACUNA_LOG_FILE  a file to log to instead
+  LACUNA_CACHE_DIR where the index of a workspace is kept for the next start; empty: nowhere
   LACUNA_MODEL     the model, where --model is not given and no editor sets one";
 
 #[derive(Debug, Subcommand)]
@@ -45,6 +48,8 @@ pub enum Command {
     /// Look into model files
     #[command(subcommand)]
     Model(model::Command),
+    Index(index::Arguments),
+    Context(context::Arguments),
     Doctor(doctor::Arguments),
     /// Describe the settings
     #[command(subcommand)]
@@ -57,6 +62,8 @@ impl Command {
             Self::Complete(arguments) => complete::run(&arguments),
             Self::Lsp => lsp::run(),
             Self::Model(command) => model::run(&command),
+            Self::Index(arguments) => index::run(&arguments),
+            Self::Context(arguments) => context::run(&arguments),
             Self::Doctor(arguments) => Ok(doctor::run(&arguments)),
             Self::Config(command) => config::run(&command),
         }

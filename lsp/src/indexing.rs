@@ -1,4 +1,5 @@
-//! Keeps the index in step with buffers and disk, on one thread of its own: scans, edited buffers, changed files.
+//! Keeps the index in step with buffers and disk, on two threads of its own: one scans, the other takes in edited
+//! buffers and changed files, so that a long scan does not keep an opened file waiting.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -32,7 +33,7 @@ pub enum ScanNews {
     Finished(ScanReport),
 }
 
-/// The handle. Cheap calls that never wait; the thread ends when the handle is dropped.
+/// The handle. Cheap calls that never wait; the threads end when the handle is dropped.
 pub struct Indexing {
     shared: Arc<Shared>,
 }
@@ -66,18 +67,24 @@ impl Indexing {
             wake: Condvar::new(),
             cancel_scan: AtomicBool::new(false),
         });
+        let (thread, scanned) = (Arc::clone(&shared), workspace.clone());
+        std::thread::Builder::new()
+            .name("index scan".into())
+            .spawn(move || run_scans(&thread, &scanned, &on_scan))?;
         let thread = Arc::clone(&shared);
         std::thread::Builder::new()
             .name("index".into())
-            .spawn(move || run(&thread, &workspace, &documents, &on_scan))?;
+            .spawn(move || run_updates(&thread, &workspace, &documents))?;
         Ok(Self { shared })
     }
 
     /// Walks all roots again.
     pub fn scan(&self) {
+        let mut waiting = self.shared.lock();
         self.shared.cancel_scan.store(true, Ordering::Relaxed);
-        self.shared.lock().scan = true;
-        self.shared.wake.notify_one();
+        waiting.scan = true;
+        drop(waiting);
+        self.shared.wake.notify_all();
     }
 
     /// An open document has changed.
@@ -93,9 +100,11 @@ impl Indexing {
 
 impl Drop for Indexing {
     fn drop(&mut self) {
+        let mut waiting = self.shared.lock();
         self.shared.cancel_scan.store(true, Ordering::Relaxed);
-        self.shared.lock().ended = true;
-        self.shared.wake.notify_one();
+        waiting.ended = true;
+        drop(waiting);
+        self.shared.wake.notify_all();
     }
 }
 
@@ -113,48 +122,56 @@ impl Shared {
             waiting.files.insert(path.to_path_buf(), origin);
         }
         drop(waiting);
-        self.wake.notify_one();
+        self.wake.notify_all();
     }
 
-    /// The next work, once nothing new has come in for a moment. `None` is the end.
-    fn next(&self) -> Option<(bool, FxHashMap<PathBuf, Origin>)> {
+    /// Waits for a scan to be wanted. `false` is the end.
+    fn next_scan(&self) -> bool {
         let mut waiting = self.lock();
-        loop {
-            if waiting.ended {
-                return None;
-            }
-            if waiting.scan || !waiting.files.is_empty() {
-                break;
-            }
+        while !waiting.scan && !waiting.ended {
             waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
-        if !waiting.scan {
-            drop(waiting);
-            std::thread::sleep(QUIET);
-            waiting = self.lock();
+        waiting.scan = false;
+        // Before the lock is given back: what is wanted from now on cancels this scan.
+        self.cancel_scan.store(waiting.ended, Ordering::Relaxed);
+        !waiting.ended
+    }
+
+    /// The next files, once nothing new has come in for a moment. `None` is the end.
+    fn next_files(&self) -> Option<FxHashMap<PathBuf, Origin>> {
+        let mut waiting = self.lock();
+        while waiting.files.is_empty() && !waiting.ended {
+            waiting = self.wake.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
-        Some((std::mem::take(&mut waiting.scan), std::mem::take(&mut waiting.files)))
+        if waiting.ended {
+            return None;
+        }
+        drop(waiting);
+        std::thread::sleep(QUIET);
+        Some(std::mem::take(&mut self.lock().files))
     }
 }
 
-fn run(shared: &Shared, workspace: &Workspace, documents: &Documents, on_scan: &OnScan) {
-    while let Some((scan, files)) = shared.next() {
-        if scan {
-            guarded("scanning the workspace", || {
-                shared.cancel_scan.store(false, Ordering::Relaxed);
-                on_scan(ScanNews::Started);
-                let mut on_progress = |progress| on_scan(ScanNews::Progress(progress));
-                let report = workspace.scan(&mut on_progress, &shared.cancel_scan);
-                tracing::info!(
-                    files = report.files,
-                    symbols = report.symbols,
-                    skipped = report.skipped.len(),
-                    milliseconds = report.milliseconds,
-                    "index built"
-                );
-                on_scan(ScanNews::Finished(report));
-            });
-        }
+fn run_scans(shared: &Shared, workspace: &Workspace, on_scan: &OnScan) {
+    while shared.next_scan() {
+        guarded("scanning the workspace", || {
+            on_scan(ScanNews::Started);
+            let mut on_progress = |progress| on_scan(ScanNews::Progress(progress));
+            let report = workspace.scan(&mut on_progress, &shared.cancel_scan);
+            tracing::info!(
+                files = report.files,
+                symbols = report.symbols,
+                skipped = report.skipped.len(),
+                milliseconds = report.milliseconds,
+                "index built"
+            );
+            on_scan(ScanNews::Finished(report));
+        });
+    }
+}
+
+fn run_updates(shared: &Shared, workspace: &Workspace, documents: &Documents) {
+    while let Some(files) = shared.next_files() {
         for (path, origin) in files {
             guarded("indexing a file", || update(workspace, documents, &path, &origin));
         }
@@ -178,6 +195,22 @@ fn update(workspace: &Workspace, documents: &Documents, path: &Path, origin: &Or
         Origin::Disk if path.is_file() => workspace.update(path, None),
         Origin::Disk => workspace.remove(path),
     }
+}
+
+/// Where the index is kept between starts: the user's cache directory. `None` where there is none, or
+/// `LACUNA_CACHE_DIR` is set to nothing.
+pub fn cache_directory() -> Option<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(chosen) = std::env::var_os("LACUNA_CACHE_DIR") {
+        return Some(PathBuf::from(chosen)).filter(|path| path.is_absolute());
+    }
+    let home = || variable("HOME");
+    let base = match std::env::consts::OS {
+        "windows" => variable("LOCALAPPDATA"),
+        "macos" => home().map(|home| home.join("Library/Caches")),
+        _ => variable("XDG_CACHE_HOME").or_else(|| home().map(|home| home.join(".cache"))),
+    };
+    base.filter(|base| base.is_absolute()).map(|base| base.join("lacuna"))
 }
 
 /// One broken file must not end the thread.

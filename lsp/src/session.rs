@@ -21,7 +21,7 @@ use crate::{
     documents::{Documents, Snapshot},
     engine_slot::{EngineSlot, Opener, State},
     in_flight::InFlight,
-    indexing::Indexing,
+    indexing::{self, Indexing},
     logging,
     position::Encoding,
     status::{Activity, Counters, IndexStatus, MemoryStatus, Status, process_bytes},
@@ -63,7 +63,11 @@ pub enum Support {
 
 impl Session {
     pub fn new(outbox: Outbox, opener: Opener) -> Arc<Self> {
-        let workspace = Workspace::new(Vec::new(), lacuna_indexer::Options::default());
+        let options = lacuna_indexer::Options {
+            cache_directory: indexing::cache_directory(),
+            ..lacuna_indexer::Options::default()
+        };
+        let workspace = Workspace::new(Vec::new(), options);
         Arc::new(Self {
             documents: Arc::default(),
             in_flight: InFlight::default(),

@@ -147,6 +147,7 @@ pub fn make(directory: &Path, limit: usize, context_tokens: usize, seed: u64) ->
             visible: 0..holed.len(),
             budget: context_tokens,
             measure: &|text: &str| text.len().div_ceil(CHARACTERS_PER_TOKEN),
+            recent: &[],
         });
         let context =
             items.iter().map(|item| as_comments(&item.path, &item.text, language.line_comment())).collect();

@@ -1,74 +1,9 @@
-//! Rust paths: `use` trees to single bindings, and paths through the modules of a crate to files.
+//! Rust paths through the modules of a crate to files.
 
 use std::path::{Path, PathBuf};
 
 use super::{Importer, Target, at};
 use crate::{index::FileId, manifest::ManifestKind, snapshot::Snapshot, symbols::ImportKind};
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct UseBinding {
-    pub source: String,
-    pub name: String,
-    pub alias: String,
-    pub all: bool,
-}
-
-/// Bindings of one `use`, at most this many.
-const MAX_BINDINGS: usize = 512;
-
-/// `a::{b, c::{d as e, *}}` -> its bindings. Works on text: a tree that is still being typed reads as far as it goes.
-pub(crate) fn use_tree(text: &str) -> Vec<UseBinding> {
-    let mut bindings = Vec::new();
-    let mut prefixes: Vec<String> = vec![String::new()];
-    let mut current = String::new();
-    for character in text.chars().chain([',']) {
-        match character {
-            '{' => {
-                let prefix = format!("{}{}", prefixes.last().map_or("", String::as_str), current.trim());
-                prefixes.push(prefix);
-                current.clear();
-            }
-            ',' | '}' | ';' => {
-                if let Some(prefix) = prefixes.last()
-                    && bindings.len() < MAX_BINDINGS
-                {
-                    bindings.extend(binding(prefix, current.trim()));
-                }
-                current.clear();
-                if character == '}' && prefixes.len() > 1 {
-                    prefixes.pop();
-                }
-            }
-            '\n' | '\r' => current.push(' '),
-            other => current.push(other),
-        }
-    }
-    bindings
-}
-
-fn binding(prefix: &str, leaf: &str) -> Option<UseBinding> {
-    if leaf.is_empty() {
-        return None;
-    }
-    let path: String = format!("{prefix}{leaf}");
-    let (path, alias) = match path.split_once(" as ") {
-        Some((path, alias)) => (path.trim().to_owned(), alias.trim().to_owned()),
-        None => (path, String::new()),
-    };
-    let path = path.trim_start_matches("::");
-    let (source, name) = match path.rsplit_once("::") {
-        Some((source, name)) => (source, name),
-        None => ("", path),
-    };
-    let all = name == "*";
-    // `use a::b::{self}` binds the module itself.
-    if name == "self" {
-        let (parent, last) = source.rsplit_once("::").unwrap_or(("", source));
-        return Some(UseBinding { source: parent.to_owned(), name: last.to_owned(), alias, all: false });
-    }
-    let name = if all { String::new() } else { name.to_owned() };
-    Some(UseBinding { source: source.to_owned(), name, alias, all })
-}
 
 pub(super) fn targets(
     snapshot: &Snapshot,
@@ -202,35 +137,4 @@ fn workspace_crate(snapshot: &Snapshot, name: &str) -> Option<Module> {
     let source = manifest.directory.join("src");
     Module::at(snapshot, &source.join("lib.rs"), source.clone())
         .or_else(|| Module::at(snapshot, &source.join("main.rs"), source))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn use_trees() {
-        let check = |text: &str, expected: &[&str]| {
-            let found: Vec<String> = use_tree(text)
-                .into_iter()
-                .map(|UseBinding { source, name, alias, all }| {
-                    format!(
-                        "{source}|{}{}",
-                        if all { "*" } else { &name },
-                        if alias.is_empty() { alias } else { format!("={alias}") }
-                    )
-                })
-                .collect();
-            assert_eq!(found, expected, "{text}");
-        };
-        check("a::b", &["a|b"]);
-        check("a", &["|a"]);
-        check(
-            "crate::a::{b, c::{self, d as e, f::*},\n g}",
-            &["crate::a|b", "crate::a|c", "crate::a::c|d=e", "crate::a::c::f|*", "crate::a|g"],
-        );
-        check("::a::b as _", &["a|b=_"]);
-        check("a::{b, c::{", &["a|b"]);
-        check("}}}", &[]);
-    }
 }

@@ -33,3 +33,10 @@
 (import_from_statement module_name: (_) @import.source
   name: (aliased_import name: (dotted_name) @import.name alias: (identifier) @import.alias))
 (import_from_statement module_name: (_) @import.source (wildcard_import) @import.all)
+
+; Imports at the beginning of functions, which break cycles between modules.
+(function_definition body: (block (import_from_statement
+  module_name: (_) @import.source name: (dotted_name) @import.name)))
+(function_definition body: (block (import_from_statement module_name: (_) @import.source
+  name: (aliased_import name: (dotted_name) @import.name alias: (identifier) @import.alias))))
+(function_definition body: (block (import_statement name: (dotted_name) @import.source)))

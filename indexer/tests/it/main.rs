@@ -1,6 +1,9 @@
 //! Tests of the index through its public interface; one binary, so that it links once.
 
 mod context;
+mod context_scripting;
+mod context_typed;
+mod excerpts;
 mod random;
 mod resolution;
 mod support;

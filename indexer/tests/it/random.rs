@@ -38,6 +38,28 @@ const SEEDS: &[(&str, &str)] = &[
         "C.cs",
         "using A.B;\nnamespace A.B { class C : D { public int X { get; set; } void F() { X = 1; } } }\n",
     ),
+    (
+        "s.rb",
+        "require_relative \"t\"\nmodule M\n  class S < T\n    attr_reader :a\n    def f(x) = x\n    private def g; end\n  end\nend\n",
+    ),
+    (
+        "s.php",
+        "<?php\nnamespace A\\B;\nuse A\\{C, D as E};\nclass S extends C { use E; public function __construct(private int $x) { $this->y = 1; } }\n",
+    ),
+    (
+        "s.kt",
+        "package p.q\nimport p.r.*\nclass K(val a: Int) : L() {\n    companion object {\n        fun f() = 1\n    }\n}\n",
+    ),
+    (
+        "s.swift",
+        "import M\nstruct S: T { var x, y: Int\n func f(_ a: Int) -> S { S() } }\nextension S { func g() {} }\n",
+    ),
+    (
+        "s.scala",
+        "package p.q\nimport p.r.{A, B => C, _}\ncase class S(a: Int) extends A with C[Int] { def f = 1 }\nobject S\n",
+    ),
+    ("s.lua", "local T = require(\"t\")\nlocal S = { a = 1 }\nfunction S:f(x) return T.g(x) end\nreturn S\n"),
+    ("s.sh", "source \"${DIR}/t.sh\"\nf() {\n  local x=1\n}\nexport A=\"b\"\n"),
 ];
 
 const FRAGMENTS: &[&str] = &[
@@ -73,6 +95,11 @@ const FRAGMENTS: &[&str] = &[
     "@",
     "#include \"",
     "\t",
+    "end\n",
+    "do\n",
+    "${",
+    "local ",
+    "use A\\{",
 ];
 
 proptest! {
@@ -97,7 +124,7 @@ proptest! {
             let path = root.join(SEEDS[file].0);
             workspace.update(&path, Some(text));
             let offset = start + FRAGMENTS[fragment].len();
-            let query = Query { path: &path, text, offset, visible: 0..text.len(), budget: 500, measure: &|text: &str| text.len() };
+            let query = Query { path: &path, text, offset, visible: 0..text.len(), budget: 500, measure: &|text: &str| text.len(), recent: &[] };
             last = workspace.snapshot().context(&query);
             prop_assert!(last.iter().map(|item| item.cost).sum::<usize>() <= 500);
             prop_assert_eq!(&last, &workspace.snapshot().context(&query));

@@ -1,6 +1,6 @@
 //! Hand-checked cases of "what does this name mean here": the fixtures of every language in `resolution/`.
 //!
-//! A fixture is several files, `//- path` before each. A line that ends in `// => NAME: PATH:LINE` (or `# =>`; several by `;`)
+//! A fixture is several files, `//- path` before each. A line that ends in `// => NAME: PATH:LINE` (or `# =>`, `-- =>`; several by `;`)
 //! says that NAME, used on that line, is defined at that line of that file; `=> NAME: none`
 //! says that nothing in the workspace is meant, `=> NAME.MEMBER: PATH:LINE` that NAME's members include that one.
 
@@ -22,7 +22,7 @@ fn check_file(path: &Path, tally: &mut Tally) {
     for part in text.split("//- ").skip(1) {
         let (file, body) = part.split_once('\n').unwrap();
         for (number, line) in body.lines().enumerate() {
-            let marker = line.split_once("// => ").or_else(|| line.split_once("# => "));
+            let marker = ["// => ", "# => ", "-- => "].iter().find_map(|marker| line.split_once(marker));
             let Some((_, expectations)) = marker else { continue };
             for expectation in expectations.split("; ") {
                 let (name, expected) = expectation.trim().split_once(": ").unwrap();

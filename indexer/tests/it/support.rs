@@ -49,6 +49,7 @@ impl Fixture {
             visible: 0..text.len(),
             budget,
             measure: &|text: &str| text.len(),
+            recent: &[],
         };
         self.workspace.snapshot().context(&query)
     }

@@ -20,6 +20,7 @@ fn context(workspace: &Workspace, path: &Path, text: &str) -> String {
         visible: 0..text.len(),
         budget: 4000,
         measure: &|text: &str| text.len(),
+        recent: &[],
     };
     written(&workspace.snapshot().context(&query))
 }
@@ -259,4 +260,34 @@ def f(stock: Stock):
         assert_eq!(items, fixture.context(budget));
     }
     assert_eq!(fixture.context(0), []);
+}
+
+#[test]
+fn what_did_not_change_is_not_read_again_after_a_restart() {
+    let fixture = Fixture::new("//- pkg/a.py\ndef f(): ...\n//- b.py\ndef g(): ...\n//- main.py\nx = 1\n");
+    let root = fixture.workspace.roots()[0].clone();
+    let cache = tempfile::tempdir().unwrap();
+    let cache_directory = Some(cache.path().join("lacuna"));
+    let start = || {
+        let options = Options { cache_directory: cache_directory.clone(), ..Options::default() };
+        let workspace = Workspace::new(vec![root.clone()], options);
+        let report = scan(&workspace);
+        let names = ["f", "g", "h"].map(|name| workspace.snapshot().definitions(name).len());
+        (report.from_cache, report.symbols, names)
+    };
+    assert_eq!(start(), (0, 3, [1, 1, 0]));
+    assert_eq!(start(), (3, 3, [1, 1, 0]));
+    std::fs::write(root.join("b.py"), "def g(): ...\ndef h(): ...\n").unwrap();
+    assert_eq!(start(), (2, 4, [1, 1, 1]));
+    std::fs::remove_file(root.join("pkg/a.py")).unwrap();
+    assert_eq!(start(), (2, 3, [0, 1, 1]));
+    let file = std::fs::read_dir(cache.path().join("lacuna")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&file, "damaged").unwrap();
+    assert_eq!(start(), (0, 3, [0, 1, 1]), "a damaged cache is built again");
+    assert_eq!(start(), (2, 3, [0, 1, 1]));
+    // A directory that cannot be written: everything works, nothing is kept.
+    std::fs::write(cache.path().join("file"), "").unwrap();
+    let options = Options { cache_directory: Some(cache.path().join("file/below")), ..Options::default() };
+    let workspace = Workspace::new(vec![root.clone()], options);
+    assert_eq!(scan(&workspace).symbols, 3);
 }

@@ -242,7 +242,7 @@ fn print(arguments: &Arguments, rope: &Rope, offset: usize, completed: &Complete
 }
 
 /// Splits at the last two colons: paths may have some themselves.
-fn parse_place(place: &str) -> anyhow::Result<(PathBuf, usize, usize)> {
+pub(super) fn parse_place(place: &str) -> anyhow::Result<(PathBuf, usize, usize)> {
     let mut parts = place.rsplitn(3, ':');
     let (column, line, file) = (parts.next(), parts.next(), parts.next());
     let number = |part: Option<&str>| part.and_then(|part| part.parse::<usize>().ok());
@@ -281,7 +281,7 @@ fn read_text(arguments: &Arguments, file: &Path) -> anyhow::Result<String> {
 }
 
 /// The nearest directory above the file that is a repository, else the file's own.
-fn find_root(path: &Path) -> PathBuf {
+pub(super) fn find_root(path: &Path) -> PathBuf {
     let parent = path.parent().unwrap_or(Path::new("."));
     parent.ancestors().find(|directory| directory.join(".git").exists()).unwrap_or(parent).to_path_buf()
 }

@@ -55,7 +55,8 @@ impl Contexts {
             offset: place.offset,
             visible: place.visible.clone(),
             budget: place.budget,
-            measure: &|text| tokens.count(text) + CHUNK_OVERHEAD_TOKENS,
+            measure: &|text| measure(tokens, text),
+            recent: &[],
         });
         // A file deleted or ignored since must not live on in a remembered context.
         let roots = workspace.roots();
@@ -94,6 +95,11 @@ impl Contexts {
         last.insert(key.into_owned(), remembered);
         items
     }
+}
+
+/// Tokens that a chunk costs.
+pub fn measure(tokens: &LineTokens, text: &str) -> usize {
+    tokens.count(text) + CHUNK_OVERHEAD_TOKENS
 }
 
 fn same(left: &ContextItem, right: &ContextItem) -> bool {

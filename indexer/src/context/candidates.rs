@@ -1,0 +1,275 @@
+//! Which definitions may be worth showing: from the imports, and from the names of the code around the cursor.
+
+use std::ops::Range;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{MAX_CANDIDATES, Query, overlap, reason::Reason};
+use crate::{
+    imports::Importer,
+    index::{FileId, SymbolId},
+    resolve::{self, Resolved, Resolver, Via},
+    scope::Scope,
+    sibling,
+    snapshot::Snapshot,
+    symbols::{FileSymbols, SymbolKind, name_hash},
+    words::{Word, words},
+};
+
+/// Names of the enclosing definition that are looked up.
+const MAX_NAMES: usize = 300;
+/// Definitions of a sibling that are candidates.
+const MAX_SIBLING_DEFINITIONS: usize = 12;
+
+pub(super) struct Candidate {
+    pub id: SymbolId,
+    pub reason: Reason,
+}
+
+/// The names that the enclosing definition uses.
+pub(super) struct Names<'a> {
+    /// In the order of their first appearance, each once.
+    pub ordered: Vec<Word<'a>>,
+    pub hashes: FxHashSet<u32>,
+}
+
+/// Names of the enclosing function, of its type's head, and of its type's fields. The word that the cursor touches
+/// is still being typed and does not count.
+pub(super) fn names_in_scope<'a>(
+    text: &'a str,
+    offset: usize,
+    scope: &Scope,
+    symbols: &'a FileSymbols,
+) -> Names<'a> {
+    let mut names = Names { ordered: Vec::new(), hashes: FxHashSet::default() };
+    let mut seen: FxHashSet<(&str, Option<&str>)> = FxHashSet::default();
+    let mut add = |word: Word<'a>| {
+        if names.ordered.len() < MAX_NAMES && word.text.len() >= 2 && seen.insert((word.text, word.qualifier))
+        {
+            names.hashes.insert(name_hash(word.text));
+            names.ordered.push(word);
+        }
+    };
+    let mut container_name = None;
+    if let Some(container) = &scope.container {
+        let head = &text[container.clone()];
+        words(head).for_each(&mut add);
+        container_name = words(head).map(|word| word.text).find(|name| {
+            let is_type =
+                |symbol: &&crate::symbols::Symbol| symbols.name(symbol) == *name && symbol.kind.is_type();
+            symbols.symbols.iter().any(|symbol| is_type(&symbol))
+        });
+    }
+    if let Some(name) = container_name {
+        let fields = symbols.symbols.iter().filter(|symbol| {
+            matches!(symbol.kind, SymbolKind::Field | SymbolKind::Property)
+                && symbols.parent(symbol).is_some_and(|parent| symbols.name(parent) == name)
+        });
+        for field in fields.take(64) {
+            words(symbols.text(field.signature)).for_each(&mut add);
+        }
+    }
+    let start = scope.function.start;
+    for word in words(&text[scope.function.clone()]) {
+        let word = Word { start: start + word.start, ..word };
+        let touches = word.start <= offset && offset <= word.start + word.text.len();
+        if !touches {
+            add(word);
+        }
+    }
+    names
+}
+
+/// Candidates in the order in which they are written, each definition once, under its best reason.
+pub(super) fn candidates(
+    snapshot: &Snapshot,
+    importer: Importer<'_>,
+    query: &Query<'_>,
+    scope: &Scope,
+    names: &Names<'_>,
+) -> Vec<Candidate> {
+    let resolver = Resolver::new(snapshot, importer);
+    let counts = usage_counts(query.text, query.offset, importer.symbols);
+    // Once is the import itself.
+    let is_used = |name: &str| counts.get(&name_hash(name)).is_some_and(|count| *count > 1);
+    let mut found = Found {
+        snapshot,
+        importer,
+        visible: query.visible.clone(),
+        scope,
+        list: Vec::new(),
+        known: FxHashMap::default(),
+    };
+
+    for (name, line, resolved) in resolver.bindings() {
+        let used_in_scope = names.hashes.contains(&name_hash(name));
+        match &*resolved {
+            Resolved::Symbols(ids) => {
+                let reason = match is_used(name) {
+                    true => Reason::Imported(line),
+                    false => Reason::JustImported(line),
+                };
+                if !used_in_scope {
+                    found.add_all(ids, reason);
+                }
+            }
+            Resolved::Module(files) if !used_in_scope && !is_used(name) => {
+                for file in files.iter().take(4) {
+                    let Some(symbols) = snapshot.symbols(*file) else { continue };
+                    let top = (0u32..).zip(symbols.symbols.iter()).filter(|(_, symbol)| {
+                        symbols.is_top_level(symbol)
+                            && (symbol.kind.is_callable() || symbol.kind.is_type())
+                            && !symbols.name(symbol).starts_with('_')
+                    });
+                    for (index, _) in top.take(12) {
+                        found.add(SymbolId { file: *file, symbol: index }, Reason::InModule(line));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let own = snapshot.file_by_path(importer.path);
+    for file in own.map_or_else(Vec::new, |own| sibling::siblings(snapshot, own)) {
+        // A test shows itself by how it uses this file, not by what it defines.
+        let Some(symbols) = snapshot.symbols(file) else { continue };
+        let is_test = snapshot.file(file).is_some_and(|file| resolve::is_test_path(&file.relative));
+        let top = (0u32..).zip(symbols.symbols.iter()).filter(|(_, symbol)| {
+            symbols.is_top_level(symbol) && (symbol.kind.is_callable() || symbol.kind.is_type())
+        });
+        for (symbol, _) in top.take(if is_test { 0 } else { MAX_SIBLING_DEFINITIONS }) {
+            found.add(SymbolId { file, symbol }, Reason::Sibling);
+        }
+    }
+    let mut used: Vec<SymbolId> = Vec::new();
+    for word in &names.ordered {
+        let resolved = match word.qualifier {
+            None => resolver.name(word.text),
+            Some(qualifier) => resolver.qualified(qualifier, word.text),
+        };
+        if let Some((ids, via)) = resolved {
+            found.add_all(&ids, Reason::Used(via));
+            if via != Via::Unimported {
+                used.extend(&ids);
+            }
+        } else if word.qualifier.is_some() && word.text.len() >= 4 {
+            unique_member(snapshot, &importer, word.text).inspect(|id| found.add(*id, Reason::UniqueMember));
+        }
+    }
+    for id in used.into_iter().take(32) {
+        // Of a type, the signatures of those members that are used here.
+        let is_type = snapshot.symbol(id).is_some_and(|(_, _, symbol)| symbol.kind.is_type());
+        let is_named = |member: &SymbolId| {
+            let member = snapshot.symbol(*member);
+            member.is_some_and(|(_, symbols, symbol)| names.hashes.contains(&name_hash(symbols.name(symbol))))
+        };
+        let members = if is_type { resolve::members(snapshot, id) } else { Vec::new() };
+        for id in std::iter::once(id).chain(members.into_iter().filter(is_named).take(8)) {
+            for id in resolve::types_of(snapshot, id) {
+                found.add(id, Reason::TypeOfUsed);
+            }
+        }
+    }
+    found.without_repeated_members()
+}
+
+/// How often the file names each import's binding, by hash; the word that the cursor touches does not count.
+fn usage_counts(text: &str, offset: usize, symbols: &FileSymbols) -> FxHashMap<u32, u32> {
+    let bound = symbols.imports.iter().filter_map(|import| symbols.local_name(import));
+    let mut counts: FxHashMap<u32, u32> = bound.map(|name| (name_hash(name), 0)).collect();
+    for word in words(text) {
+        let touches = word.start <= offset && offset <= word.start + word.text.len();
+        if !touches && let Some(count) = counts.get_mut(&name_hash(word.text)) {
+            *count += 1;
+        }
+    }
+    counts
+}
+
+/// The one method of that name in the workspace's code of the same family, tests aside.
+fn unique_member(snapshot: &Snapshot, importer: &Importer<'_>, name: &str) -> Option<SymbolId> {
+    let mut members = snapshot.find_member(name).take(1000).filter(|id| {
+        snapshot.symbol(*id).is_some_and(|(file, symbols, symbol)| {
+            file.language.family() == importer.language.family()
+                && matches!(symbol.kind, SymbolKind::Method)
+                && !symbols.is_top_level(symbol)
+                && symbols.parent(symbol).is_none_or(|parent| symbols.name(parent) != name)
+                && !resolve::is_test_path(&file.relative)
+        })
+    });
+    let only = members.next()?;
+    members.next().is_none().then_some(only)
+}
+
+struct Found<'a> {
+    snapshot: &'a Snapshot,
+    importer: Importer<'a>,
+    visible: Range<usize>,
+    scope: &'a Scope,
+    list: Vec<Candidate>,
+    known: FxHashMap<SymbolId, usize>,
+}
+
+impl Found<'_> {
+    fn add_all(&mut self, ids: &[SymbolId], reason: Reason) {
+        for id in ids {
+            self.add(*id, reason);
+        }
+    }
+
+    fn add(&mut self, id: SymbolId, reason: Reason) {
+        let Some((file, symbols, symbol)) = self.snapshot.symbol(id) else { return };
+        if matches!(symbol.kind, SymbolKind::Module | SymbolKind::Namespace | SymbolKind::Implementation) {
+            return;
+        }
+        if *file.path == *self.importer.path {
+            let range = symbol.range();
+            if overlap(&range, &self.visible) || overlap(&range, &self.scope.function) {
+                return;
+            }
+        }
+        // A prototype beside its definition says nothing new.
+        let same = |other: &Candidate| {
+            self.snapshot.symbol(other.id).is_some_and(|(_, others, other)| {
+                others.text(other.signature) == symbols.text(symbol.signature)
+                    && others.name(other) == symbols.name(symbol)
+                    && other.kind == symbol.kind
+            })
+        };
+        match self.known.get(&id) {
+            Some(index) => {
+                let known = &mut self.list[*index];
+                if reason.score() > known.reason.score() {
+                    known.reason = reason;
+                }
+            }
+            None if self.list.len() < 4 * MAX_CANDIDATES && !self.list.iter().any(same) => {
+                self.known.insert(id, self.list.len());
+                self.list.push(Candidate { id, reason });
+            }
+            None => {}
+        }
+    }
+}
+
+impl Found<'_> {
+    /// The candidates, less the members whose type is a candidate too: it shows those that are named first.
+    fn without_repeated_members(mut self) -> Vec<Candidate> {
+        let names: FxHashSet<(FileId, String)> = self
+            .list
+            .iter()
+            .filter_map(|candidate| {
+                let (_, symbols, symbol) = self.snapshot.symbol(candidate.id)?;
+                symbol.kind.is_type().then(|| (candidate.id.file, symbols.name(symbol).to_owned()))
+            })
+            .collect();
+        self.list.retain(|candidate| {
+            let Some((_, symbols, symbol)) = self.snapshot.symbol(candidate.id) else { return false };
+            let parent = symbols.parent(symbol).map(|parent| symbols.name(parent));
+            let owner = parent.unwrap_or(symbols.text(symbol.owner));
+            candidate.reason != Reason::UniqueMember
+                || !names.contains(&(candidate.id.file, owner.to_owned()))
+        });
+        self.list
+    }
+}

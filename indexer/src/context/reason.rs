@@ -1,0 +1,72 @@
+//! Why a definition is a candidate, and what that is worth.
+
+use crate::resolve::Via;
+
+/// Why a definition is a candidate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Reason {
+    /// The enclosing definition names it.
+    Used(Via),
+    /// A type in the signature of something used.
+    TypeOfUsed,
+    /// Imported, and used elsewhere in the file.
+    Imported(u32),
+    /// Imported and not used yet: it was imported to be used next.
+    JustImported(u32),
+    /// One of a module's definitions, the module being imported and not used yet.
+    InModule(u32),
+    /// A method called on something of unknown type, the only one of its name.
+    UniqueMember,
+    /// One of the definitions of the file's header, source or tests.
+    Sibling,
+}
+
+impl Reason {
+    pub fn score(self) -> f32 {
+        match self {
+            Self::Used(Via::Import(_)) => 1.0,
+            Self::Used(Via::SameFile) => 0.9,
+            Self::Used(Via::SamePackage) => 0.85,
+            Self::Used(Via::WholeImport(_)) => 0.8,
+            Self::JustImported(_) => 0.7,
+            Self::TypeOfUsed => 0.6,
+            Self::Imported(_) => 0.5,
+            Self::Used(Via::Unimported) => 0.4,
+            Self::UniqueMember => 0.35,
+            Self::InModule(_) => 0.3,
+            Self::Sibling => 0.2,
+        }
+    }
+
+    /// How often it changes while one types: what changes least is written first.
+    pub fn volatility(self) -> u8 {
+        match self {
+            Self::Imported(_) | Self::Sibling => 0,
+            Self::JustImported(_) | Self::InModule(_) => 1,
+            Self::Used(_) | Self::TypeOfUsed => 2,
+            Self::UniqueMember => 3,
+        }
+    }
+
+    pub fn words(self, kind: &str, name: &str) -> String {
+        match self {
+            Self::Used(Via::Import(line)) => {
+                format!("{kind} `{name}` used here, imported at line {}", line + 1)
+            }
+            Self::Used(Via::SameFile) => format!("{kind} `{name}` used here, further away in this file"),
+            Self::Used(Via::SamePackage) => format!("{kind} `{name}` used here, of the same package"),
+            Self::Used(Via::WholeImport(line)) => {
+                format!("{kind} `{name}` used here, through the import at line {}", line + 1)
+            }
+            Self::Used(Via::Unimported) => format!("{kind} `{name}` used here, the only one of that name"),
+            Self::TypeOfUsed => format!("{kind} `{name}` in the signature of what is used here"),
+            Self::Imported(line) => format!("{kind} `{name}` imported at line {}", line + 1),
+            Self::JustImported(line) => {
+                format!("{kind} `{name}` imported at line {} and not used yet", line + 1)
+            }
+            Self::InModule(line) => format!("{kind} `{name}` of the module imported at line {}", line + 1),
+            Self::UniqueMember => format!("{kind} `{name}` called here, the only one of that name"),
+            Self::Sibling => format!("{kind} `{name}` of a file that belongs to this one"),
+        }
+    }
+}
