@@ -3,7 +3,7 @@
 pub mod framing;
 mod transport;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -69,15 +69,15 @@ impl Server {
 }
 
 /// Serves one client until it says `exit` or its end of the pipe closes. The code is 0 after a proper `shutdown`.
-/// The caller must end the process: a thread that reads standard input cannot be stopped.
-pub async fn serve<I, O>(input: I, output: O, opener: Opener) -> ExitCode
+/// `cache_directory` is where the index is kept for the next start. The caller must end the process: a thread that reads standard input cannot be stopped.
+pub async fn serve<I, O>(input: I, output: O, opener: Opener, cache_directory: Option<PathBuf>) -> ExitCode
 where
     I: AsyncRead + Unpin,
     O: AsyncWrite,
 {
     let mut session = None;
     let (service, socket) = LspService::build(|client| {
-        let created = Session::new(Outbox::new(client), opener);
+        let created = Session::new(Outbox::new(client), opener, cache_directory);
         session = Some(Arc::clone(&created));
         Server { session: created }
     })

@@ -21,7 +21,7 @@ use crate::{
     documents::{Documents, Snapshot},
     engine_slot::{EngineSlot, Opener, State},
     in_flight::InFlight,
-    indexing::{self, Indexing},
+    indexing::Indexing,
     logging,
     position::Encoding,
     status::{Activity, Counters, IndexStatus, MemoryStatus, Status, process_bytes},
@@ -62,11 +62,9 @@ pub enum Support {
 }
 
 impl Session {
-    pub fn new(outbox: Outbox, opener: Opener) -> Arc<Self> {
-        let options = lacuna_indexer::Options {
-            cache_directory: indexing::cache_directory(),
-            ..lacuna_indexer::Options::default()
-        };
+    /// `cache_directory`: where the index is kept for the next start; `None` for nowhere.
+    pub fn new(outbox: Outbox, opener: Opener, cache_directory: Option<PathBuf>) -> Arc<Self> {
+        let options = lacuna_indexer::Options { cache_directory, ..lacuna_indexer::Options::default() };
         let workspace = Workspace::new(Vec::new(), options);
         Arc::new(Self {
             documents: Arc::default(),

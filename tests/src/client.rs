@@ -65,7 +65,7 @@ impl Client {
     pub fn with_opener(opener: Opener) -> Self {
         let (ours, theirs) = tokio::io::duplex(1 << 16);
         let (input, output) = tokio::io::split(theirs);
-        tokio::spawn(server::serve(input, output, opener));
+        tokio::spawn(server::serve(input, output, opener, None));
         let (input, output) = tokio::io::split(ours);
         Self::over(input, Box::new(output), None)
     }
@@ -75,6 +75,7 @@ impl Client {
         let mut child = Command::new(binary())
             .arg("lsp")
             .env("LACUNA_LOG", "warn")
+            .env("LACUNA_CACHE_DIR", "")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
@@ -355,7 +356,8 @@ pub fn binary() -> PathBuf {
             let profile = test.parent().and_then(Path::parent).expect("target/<profile>/deps");
             let is_release = profile.ends_with("release");
             let mut build = std::process::Command::new(env!("CARGO"));
-            build.args(["build", "--quiet", "--locked", "-p", "lacuna", "--bin", "lacuna", "--target-dir"]);
+            // All targets, as tests are built: with another choice cargo would build shared dependencies again.
+            build.args(["build", "--quiet", "--locked", "--workspace", "--all-targets", "--target-dir"]);
             build.arg(profile.parent().expect("target"));
             build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
             if is_release {

@@ -124,7 +124,7 @@ async fn damaged_streams_end_with_their_input() {
         let opener = std::sync::Arc::new(move |_: &lacuna::config::Config| {
             Ok(std::sync::Arc::new(backend.clone()) as std::sync::Arc<dyn lacuna_inference::Backend>)
         });
-        let serving = tokio::spawn(lacuna::server::serve(input, output, opener));
+        let serving = tokio::spawn(lacuna::server::serve(input, output, opener, None));
         let (mut answers, mut questions) = tokio::io::split(ours);
         let reading = tokio::spawn(async move {
             let mut all = Vec::new();

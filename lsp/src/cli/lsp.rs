@@ -5,7 +5,7 @@ use std::{process::ExitCode, sync::Arc};
 use anyhow::Context;
 
 use super::{MODEL_VARIABLE, start_engine};
-use crate::{config::Config, server};
+use crate::{config::Config, indexing, server};
 
 pub const AFTER_HELP: &str = "\
 Settings come from the editor, as initializationOptions and by workspace/didChangeConfiguration;
@@ -27,7 +27,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
             None => start_engine(config),
         }
     });
-    let code = runtime.block_on(server::serve(tokio::io::stdin(), tokio::io::stdout(), opener));
+    let serving = server::serve(tokio::io::stdin(), tokio::io::stdout(), opener, indexing::cache_directory());
+    let code = runtime.block_on(serving);
     // The thread that reads standard input cannot be joined while the other side keeps it open.
     std::process::exit(if code == ExitCode::SUCCESS { 0 } else { 1 });
 }
