@@ -45,7 +45,9 @@ impl ChatTemplate {
         environment.add_template_owned(NAME, source.clone()).map_err(failed)?;
         let spelling =
             |id: Option<u32>| id.and_then(|id| tokenizer.special_spelling(id)).unwrap_or("").to_string();
-        let thinks = source.contains("</think>") || tokenizer.token_id("</think>").is_some();
+        let thinks = source.contains("<think>")
+            || source.contains("</think>")
+            || tokenizer.token_id("</think>").is_some();
         let (bos, eos) = (spelling(tokenizer.bos()), spelling(tokenizer.eos()));
         Ok(Self { inner: Arc::new(Inner { environment, source, bos, eos, thinks }) })
     }

@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: a language client, a scripted model, and projects on disk.
 
+pub mod chat_model;
 pub mod client;
 pub mod project;
 pub mod random;

@@ -38,12 +38,12 @@ pub struct Scripted {
 
 impl Scripted {
     pub fn new(script: Script) -> Self {
-        Self {
-            model: Model::open(&ModelSource::Embedded).expect("the embedded model opens"),
-            script: Arc::new(Mutex::new(script)),
-            asked: Arc::default(),
-            running: Arc::default(),
-        }
+        Self::with_model(Model::open(&ModelSource::Embedded).expect("the embedded model opens"), script)
+    }
+
+    /// With another model's vocabulary and templates.
+    pub fn with_model(model: Model, script: Script) -> Self {
+        Self { model, script: Arc::new(Mutex::new(script)), asked: Arc::default(), running: Arc::default() }
     }
 
     pub fn says(text: &str) -> Self {
