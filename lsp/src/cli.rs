@@ -1,5 +1,6 @@
 //! The command line: one file for each subcommand.
 
+mod bench;
 mod complete;
 mod config;
 mod context;
@@ -51,6 +52,7 @@ pub enum Command {
     Index(index::Arguments),
     Context(context::Arguments),
     Doctor(doctor::Arguments),
+    Bench(bench::Arguments),
     /// Describe the settings
     #[command(subcommand)]
     Config(config::Command),
@@ -65,6 +67,7 @@ impl Command {
             Self::Index(arguments) => index::run(&arguments),
             Self::Context(arguments) => context::run(&arguments),
             Self::Doctor(arguments) => Ok(doctor::run(&arguments)),
+            Self::Bench(arguments) => bench::run(&arguments),
             Self::Config(command) => config::run(&command),
         }
     }

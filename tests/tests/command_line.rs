@@ -166,3 +166,44 @@ fn inspect_list_doctor_and_schema_answer() {
     let schema: Value = serde_json::from_slice(&lacuna(&["config", "schema"]).stdout).expect("JSON");
     assert_eq!(schema["properties"]["maxTokens"]["type"], "integer");
 }
+
+#[test]
+fn bench_measures_and_says_what_is_wrong() {
+    let project = Project::new("//- prompts.json\n{\"prompts\": [[5, 6, 7, 8], [9, 10]]}\n");
+    let prompts = project.root().join("prompts.json").display().to_string();
+    let output = lacuna(&["bench", "--prompts", &prompts, "--gen", "3", "--spec", "off", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let runs = answer["runs"].as_array().expect("runs");
+    let lengths: Vec<_> = runs.iter().map(|run| run["prompt_tokens"].as_u64()).collect();
+    assert_eq!(lengths, [Some(4), Some(2)]);
+    for run in runs {
+        assert_eq!(
+            (&run["cached_tokens"], &run["generated_tokens"]),
+            (&Value::from(0), &Value::from(3)),
+            "{run}"
+        );
+        assert!(run["prefill_ms"].as_f64() > Some(0.0) && run["decode_ms"].as_f64() > Some(0.0), "{run}");
+    }
+
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+    let output = lacuna(&[
+        "bench", "--corpus", corpus, "--prompt", "40", "--gen", "8", "--batch", "1,3", "--rounds", "1",
+        "--json",
+    ]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(answer["prefill"][0]["tokens_per_second"].as_f64() > Some(0.0), "{answer}");
+    assert_eq!(answer["decode"][1]["batch"], 3);
+    assert!(answer["decode"][1]["slowest_to_median"].as_f64() >= Some(1.0), "{answer}");
+
+    for (arguments, expected) in [
+        (&["bench", "--corpus", "/nowhere"][..], "--corpus"),
+        (&["bench", "--corpus", corpus, "--prompt", "900000"], "larger directory"),
+        (&["bench", "--prompts", "/nowhere.json"], "cannot be read"),
+    ] {
+        let output = lacuna(arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&output.stderr).contains(expected), "{arguments:?}: {}", text(&output.stderr));
+    }
+}
