@@ -12,7 +12,7 @@ use std::{
 use lacuna_inference::{
     Backend, Device, Engine, EngineOptions, Model, ModelSource, Priority, Request, Sampling,
     cpu::attention::KvPrecision,
-    cuda::{CudaRunner, Gpu, check},
+    cuda::{CudaRunner, Gpu, check, timing},
     kv_cache::{BLOCK_SIZE, BlockId},
     models::decoder::{CpuRunner, WeightPrecision},
     scheduler::{Batch, BatchEntry},
@@ -55,6 +55,7 @@ fn main() -> ExitCode {
     let mut failures = 0;
     if !skip_checks {
         failures += report("kernels", || kernels(index));
+        failures += report("products", || products(index));
     }
     for path in &models {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -95,6 +96,45 @@ fn kernels(index: usize) -> Outcome<usize> {
         }
     }
     Ok(failures)
+}
+
+/// The products of a 7B Qwen2 in Q4_K_M, by rows; then by the number of pieces their columns are summed in.
+fn products(index: usize) -> Outcome<usize> {
+    use candle_core::quantized::GgmlDType::{Q4K, Q6K};
+    let gpu = Gpu::open(index)?;
+    for (name, parts, columns) in [
+        ("query-key-value", &[(Q4K, 3584), (Q4K, 512), (Q6K, 512)][..], 3584),
+        ("output", &[(Q4K, 3584)], 3584),
+        ("gate-up", &[(Q4K, 18944), (Q4K, 18944)], 3584),
+        ("down", &[(Q4K, 3584)], 18944),
+        ("down Q6_K", &[(Q6K, 3584)], 18944),
+        ("head Q6_K", &[(Q6K, 152_064)], 3584),
+    ] {
+        let mut timed = timing::TimedProducts::new(&gpu, parts, columns)?;
+        let features: usize = parts.iter().map(|(_, rows)| rows).sum();
+        for rows in [1, 8, 16, 32, 128, 512, 2048] {
+            if rows > 32 && features > 100_000 {
+                continue;
+            }
+            let us = timed.microseconds(&gpu, rows)?;
+            println!(
+                "product     {name:<16} {rows:>5} rows, {} pieces: {us:8.1} us {:5.0} GB/s {:5.0} TFLOP/s",
+                timed.splits(),
+                timed.byte_length as f64 / us / 1e3,
+                2.0 * (features * columns * rows) as f64 / us / 1e6
+            );
+        }
+        let chosen = timed.splits();
+        let mut line = format!("pieces      {name:<16} chosen {chosen};");
+        for splits in [1, 2, 3, 4, 6, 7, 9, 12, 18] {
+            timed = timed.with_splits(splits);
+            if timed.splits() == splits {
+                line += &format!(" {splits}: {:.1} us", timed.microseconds(&gpu, 1)?);
+            }
+        }
+        println!("{line}");
+    }
+    Ok(0)
 }
 
 /// One sequence's part of a step over blocks `first_block ..`.
@@ -164,6 +204,7 @@ fn model(index: usize, path: &PathBuf) -> Outcome<usize> {
         let rate = streams as f64 * 1e3 / ms;
         println!("streams     {streams} at depth {depth}: {ms:.3} ms a step, {rate:.0} tok/s in all");
     }
+    println!("graphs      {} shapes of steps recorded", gpu.recorded_steps());
     drop(gpu);
     failures += engine(index, &model)?;
     Ok(failures)

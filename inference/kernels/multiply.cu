@@ -150,6 +150,9 @@ __device__ __forceinline__ void multiply(const MultiplyParams& p) {
 }
 
 // The numbers of stages are repeated in `inference/src/cuda/multiply.rs`, which sizes the shared memory.
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) multiply_8_small(const __grid_constant__ MultiplyParams p) {
+    multiply<1, 2, false>(p);
+}
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) multiply_8(const __grid_constant__ MultiplyParams p) {
     multiply<1, 4, false>(p);
 }

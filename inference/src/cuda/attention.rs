@@ -132,6 +132,11 @@ impl AttentionScratch {
         Ok(Self { query: empty()?, rows: empty()?, chunk_sums: empty()?, chunk_weights: empty()? })
     }
 
+    /// Where the buffers lie at present.
+    pub(super) fn addresses(&self) -> [CUdeviceptr; 4] {
+        [&self.query, &self.rows, &self.chunk_sums, &self.chunk_weights].map(Buffer::address)
+    }
+
     /// Whether the step's attention is spread over chunks.
     fn uses_chunks(gpu: &Gpu, shape: &AttentionShape, step: &Step) -> bool {
         let bytes = step.chunks * step.rows * shape.heads * shape.dimension * 4;

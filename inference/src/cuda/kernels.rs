@@ -33,8 +33,8 @@ pub(super) const HEAD_DIMENSIONS: [usize; 3] = [32, 64, 128];
 
 /// Every kernel, ready to launch.
 pub(super) struct Kernels {
-    /// By tokens a block: 8, 16, 32, 128.
-    pub multiply: [CudaFunction; 4],
+    /// As `multiply.rs` lists the variants.
+    pub multiply: [CudaFunction; 5],
     pub embed: CudaFunction,
     pub normalize: CudaFunction,
     pub gate: CudaFunction,
@@ -65,6 +65,7 @@ impl Kernels {
         let (multiply, rows, attention) = (load(&MULTIPLY)?, load(&ROWS)?, load(&ATTENTION)?);
         let get = |module: &Arc<CudaModule>, name: &str| module.load_function(name).map_err(failed);
         let multiplications = [
+            get(&multiply, "multiply_8_small")?,
             get(&multiply, "multiply_8")?,
             get(&multiply, "multiply_16")?,
             get(&multiply, "multiply_32")?,

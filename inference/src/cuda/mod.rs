@@ -7,6 +7,7 @@ pub mod attention;
 pub mod buffers;
 pub mod check;
 pub mod device;
+mod graphs;
 mod kernels;
 pub mod multiply;
 mod params;
@@ -14,6 +15,7 @@ pub mod rows;
 pub mod runner;
 mod step;
 pub mod tiles;
+pub mod timing;
 
 pub use device::{Gpu, GpuError};
 pub use runner::CudaRunner;

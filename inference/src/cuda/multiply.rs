@@ -21,13 +21,16 @@ struct Variant {
     stages: usize,
     /// One block walks through all splits of the columns.
     walks_splits: bool,
+    /// Only for devices whose blocks get too little shared memory for the others.
+    is_fallback: bool,
 }
 
-const VARIANTS: [Variant; 4] = [
-    Variant { tokens: 8, stages: 4, walks_splits: false },
-    Variant { tokens: 16, stages: 3, walks_splits: false },
-    Variant { tokens: 32, stages: 3, walks_splits: false },
-    Variant { tokens: 128, stages: 2, walks_splits: true },
+const VARIANTS: [Variant; 5] = [
+    Variant { tokens: 8, stages: 2, walks_splits: false, is_fallback: true },
+    Variant { tokens: 8, stages: 4, walks_splits: false, is_fallback: false },
+    Variant { tokens: 16, stages: 3, walks_splits: false, is_fallback: false },
+    Variant { tokens: 32, stages: 3, walks_splits: false, is_fallback: false },
+    Variant { tokens: 128, stages: 2, walks_splits: true, is_fallback: false },
 ];
 
 /// Rows that a step's activations are padded to: whole tiles of tokens in every variant that may compute it.
@@ -83,6 +86,16 @@ impl Products {
         Self { splits: 1, ..Self::new(gpu, vec![matrix]) }
     }
 
+    /// The same matrices summed in another number of pieces: for measuring which is best.
+    pub fn with_splits(self, splits: usize) -> Self {
+        let units = padded_columns(self.matrices[0].columns) / COLUMN_UNIT;
+        Self { splits: splits.clamp(1, units), ..self }
+    }
+
+    pub fn splits(&self) -> usize {
+        self.splits
+    }
+
     pub fn byte_length(&self) -> usize {
         self.matrices.iter().map(|matrix| matrix.tiles.len()).sum()
     }
@@ -95,7 +108,8 @@ impl Products {
         let fits = |variant: &Variant| {
             self.matrices.iter().all(|matrix| variant.shared_bytes(matrix.format) <= gpu.shared_bytes)
         };
-        let wanted = VARIANTS.iter().position(|variant| variant.tokens >= rows).unwrap_or(VARIANTS.len() - 1);
+        let wanted = |variant: &Variant| variant.tokens >= rows && !variant.is_fallback;
+        let wanted = VARIANTS.iter().position(wanted).unwrap_or(VARIANTS.len() - 1);
         (0..=wanted).rev().find(|index| fits(&VARIANTS[*index])).ok_or_else(|| {
             GpuError::Unsupported(format!("{} gives a block only {} bytes", gpu.name, gpu.shared_bytes))
         })

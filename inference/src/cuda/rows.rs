@@ -22,6 +22,11 @@ impl ActivationBuffer {
         Ok(Self { values: Buffer::new(gpu, "activations", 0)?, sums: Buffer::new(gpu, "activations", 0)? })
     }
 
+    /// Where the buffer lies at present.
+    pub(super) fn addresses(&self) -> [CUdeviceptr; 2] {
+        [self.values.address(), self.sums.address()]
+    }
+
     /// Makes room for `rows` rows of up to `columns` columns.
     pub fn reserve(&mut self, gpu: &Gpu, rows: usize, columns: usize) -> Result<(), GpuError> {
         let (rows, columns) = (padded_rows(rows), padded_columns(columns));

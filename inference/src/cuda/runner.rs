@@ -9,6 +9,7 @@ use super::{
     Gpu, GpuError,
     attention::{self, AttentionScratch, AttentionShape, KvPages, Rotation, StepAddresses},
     buffers::{Buffer, DeviceMatrix, Uploader},
+    graphs::{Found, Graph, Graphs},
     multiply::Products,
     params::{GateParams, NormalizeParams, Partial},
     rows::{self, ActivationBuffer, NOTHING},
@@ -50,6 +51,7 @@ pub struct CudaRunner {
     kv: KvPages,
     blocks: usize,
     scratch: Scratch,
+    graphs: Graphs,
     config: ModelConfig,
     gpu: Gpu,
 }
@@ -156,6 +158,7 @@ impl CudaRunner {
             kv,
             blocks,
             scratch,
+            graphs: Graphs::default(),
             config: config.clone(),
             gpu,
         })
@@ -179,6 +182,11 @@ impl CudaRunner {
         layers.chain([&self.embedding]).chain(&self.output).map(Products::byte_length).sum()
     }
 
+    /// Shapes of steps that are recorded as graphs.
+    pub fn recorded_steps(&self) -> usize {
+        self.graphs.len()
+    }
+
     /// Performs the copies that the scheduler asked for before the step.
     pub fn copy_blocks(&mut self, copies: &[BlockCopy]) -> Result<(), GpuError> {
         self.kv.copy_blocks(&self.gpu, copies)
@@ -197,7 +205,27 @@ impl CudaRunner {
         assert!(step.words[step.tables..].iter().all(|block| (*block as usize) < self.blocks));
         self.reserve(&step)?;
         self.scratch.words.write(&self.gpu, &step.words)?;
-        let finished = self.queue(&step, abandoned)?;
+        let finished = match self.graphs.find(&step) {
+            Found::Ready(graph) => {
+                graph.launch()?;
+                true
+            }
+            Found::Worthwhile => {
+                match Graph::capture(&self.gpu, || self.queue(&step, &|| false)) {
+                    Ok(graph) => {
+                        graph.launch()?;
+                        self.graphs.keep(&step, graph);
+                        true
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "steps cannot be recorded and take longer to start");
+                        self.graphs.refuse();
+                        self.queue(&step, abandoned)?
+                    }
+                }
+            }
+            Found::Rare => self.queue(&step, abandoned)?,
+        };
         if !finished {
             // The words are overwritten by the next step; what was queued must have read them.
             self.gpu.synchronize()?;
@@ -231,6 +259,7 @@ impl CudaRunner {
             }
         }
         let logits = step.wanted_rows * self.head().stride;
+        let before = self.scratch.addresses();
         let s = &mut self.scratch;
         s.words.reserve(gpu, "a step", step.words.len() * 4)?;
         s.residual.reserve(gpu, "activations", rows * c.embedding * 4)?;
@@ -241,6 +270,10 @@ impl CudaRunner {
         s.logits.reserve(gpu, "logits", logits * 4)?;
         if s.host_logits.len() < logits {
             s.host_logits = pinned(gpu, logits + logits / 4)?;
+        }
+        if s.addresses() != before {
+            // Recorded steps name the old buffers.
+            self.graphs = Graphs::default();
         }
         Ok(())
     }
@@ -311,6 +344,13 @@ impl CudaRunner {
 }
 
 impl Scratch {
+    /// Of every buffer that kernels are given.
+    fn addresses(&self) -> [CUdeviceptr; 10] {
+        let (x, attention) = (self.x.addresses(), self.attention.addresses());
+        let own = [&self.words, &self.residual, &self.products, &self.logits].map(Buffer::address);
+        [own[0], own[1], own[2], own[3], x[0], x[1], attention[0], attention[1], attention[2], attention[3]]
+    }
+
     fn new(gpu: &Gpu) -> Result<Self, GpuError> {
         let empty = |what| Buffer::new(gpu, what, 0);
         Ok(Self {

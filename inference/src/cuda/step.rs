@@ -16,7 +16,7 @@ pub struct Step {
     /// Rows whose logits are wanted.
     pub wanted_rows: usize,
     pub tile_count: usize,
-    /// Chunks that the longest sequence has.
+    /// Chunks that the longest sequence has, rounded up to a power of two so that few launches differ by it.
     pub chunks: usize,
     pub positions: usize,
     pub table_starts: usize,
@@ -68,7 +68,7 @@ impl Step {
             rows,
             wanted_rows: wanted_rows.len(),
             tile_count: tile_list.len(),
-            chunks: last_position / CHUNK + 1,
+            chunks: (last_position / CHUNK + 1).next_power_of_two(),
             positions,
             table_starts,
             wanted,
