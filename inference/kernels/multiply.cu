@@ -4,8 +4,8 @@
 // does not depend on its neighbours. Every variant adds up in the same order: groups of 32 columns, then the fixed
 // splits of the columns. So a token has the same bits in a decode step, a verified draft and a prompt.
 //
-// Variants by tokens a block: 8, 16, 32 (`splits` blocks along the columns, partial sums to memory), 128 (one block
-// walks through all splits).
+// Variants by tokens a block: 8, 16, 32 and 128. The columns' splits are either blocks of their own, with partial sums to
+// memory, or walked through by one block.
 #include "activations.cuh"
 
 constexpr u32 WARPS = 8;
@@ -37,6 +37,9 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
     constexpr u32 SUM_BYTES = TILE::NEEDS_SUMS ? GROUPS * TOKENS * 4 : 0;
     constexpr u32 STAGE_BYTES = WEIGHT_BYTES + VALUE_BYTES + SUM_BYTES;
     constexpr u32 STEPS_PER_UNIT = COLUMN_UNIT / (GROUPS * GROUP);
+
+    // With many tokens a group is work enough by itself, and registers are short.
+    constexpr int UNROLL = TOKEN_TILES >= 16 ? 1 : GROUPS;
 
     const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const u32 tile = (blockIdx.y - part.first_block) * WARPS + warp;
@@ -94,7 +97,7 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
             const uint4* values = (const uint4*)(stage + WEIGHT_BYTES);
             const float* sums = (const float*)(stage + WEIGHT_BYTES + VALUE_BYTES);
             const typename TILE::Scales scales = TILE::scales(own, lane);
-#pragma unroll
+#pragma unroll UNROLL
             for (u32 group = 0; group < GROUPS; group++) {
                 u32 a[2][4];
                 TILE::fragments(own, lane, group, a);
@@ -153,8 +156,8 @@ __device__ __forceinline__ void multiply(const MultiplyParams& p) {
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) multiply_8_small(const __grid_constant__ MultiplyParams p) {
     multiply<1, 2, false>(p);
 }
-extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) multiply_8(const __grid_constant__ MultiplyParams p) {
-    multiply<1, 4, false>(p);
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 3) multiply_8(const __grid_constant__ MultiplyParams p) {
+    multiply<1, 3, false>(p);
 }
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) multiply_16(const __grid_constant__ MultiplyParams p) {
     multiply<2, 3, false>(p);
@@ -163,5 +166,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) multiply_32(const __
     multiply<4, 3, false>(p);
 }
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) multiply_128(const __grid_constant__ MultiplyParams p) {
+    multiply<16, 2, false>(p);
+}
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) multiply_128_walk(const __grid_constant__ MultiplyParams p) {
     multiply<16, 2, true>(p);
 }

@@ -17,7 +17,7 @@ constexpr float MINUS_INFINITY = -__builtin_huge_valf();
 // b = (2t, 2t+1; g), (2t+8, 2t+9; g), c = (g; 2t), (g; 2t+1), (g+8; 2t), (g+8; 2t+1).
 // Source: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".
 __device__ __forceinline__ void mma_bf16(float (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
-    asm volatile(
+    asm(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
         : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));

@@ -21,6 +21,11 @@ __device__ __forceinline__ float biased_byte(u32 word, u32 index) {
 }
 constexpr float BIAS = 8388608.0f;
 
+// Word `index` of four, without an array that would have to live in memory.
+__device__ __forceinline__ u32 word_of(uint4 v, u32 index) {
+    return index & 2 ? (index & 1 ? v.w : v.z) : (index & 1 ? v.y : v.x);
+}
+
 // 0x43xx is a bf16 of 128 + xx for xx below 128, so a few low bits become a number by setting the others.
 constexpr u32 PLUS_128 = 0x43004300u;
 
@@ -155,11 +160,10 @@ struct TileQ6K {
         Group out;
 #pragma unroll
         for (u32 half = 0; half < 2; half++) {
-            const u32 words[4] = {s.row[half].x, s.row[half].y, s.row[half].z, s.row[half].w};
 #pragma unroll
             for (u32 product = 0; product < 2; product++)
                 out.scale[product][half] =
-                    (biased_byte(words[group / 2], group % 2 * 2 + product) - (BIAS + 128.0f)) * s.delta[half];
+                    (biased_byte(word_of(s.row[half], group / 2), group % 2 * 2 + product) - (BIAS + 128.0f)) * s.delta[half];
         }
         return out;
     }
@@ -208,8 +212,7 @@ struct TileQ80 {
         Group out;
 #pragma unroll
         for (u32 half = 0; half < 2; half++) {
-            const u32 words[4] = {s.row[half].x, s.row[half].y, s.row[half].z, s.row[half].w};
-            out.scale[half] = half_to_float((u16)(words[group / 2] >> (group % 2 * 16)));
+            out.scale[half] = half_to_float((u16)(word_of(s.row[half], group / 2) >> (group % 2 * 16)));
         }
         return out;
     }

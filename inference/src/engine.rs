@@ -18,10 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Backend, EngineError, Event, Generation, Model, Request, RequestStats, StopReason,
-    cpu::{
-        attention::KvPrecision,
-        threads::give_way,
-    },
+    cpu::{attention::KvPrecision, threads::give_way},
     kv_cache::BLOCK_SIZE,
     milliseconds,
     models::decoder::WeightPrecision,
@@ -124,8 +121,12 @@ impl Engine {
             ..EngineStatus::default()
         }));
         let (sender, receiver) = crossbeam_channel::bounded(WAITING_LIMIT);
-        let limits =
-            Limits { blocks, step_tokens: runner.step_tokens(), running: RUNNING_LIMIT, waiting: WAITING_LIMIT };
+        let limits = Limits {
+            blocks,
+            step_tokens: runner.step_tokens(),
+            running: RUNNING_LIMIT,
+            waiting: WAITING_LIMIT,
+        };
         let worker = Worker {
             model: model.clone(),
             runner,

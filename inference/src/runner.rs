@@ -4,9 +4,9 @@ use std::{fmt, str::FromStr};
 
 use crate::{
     EngineError, EngineOptions, Model, ModelError,
-    cpu::threads::default_threads,
+    cpu::{attention::KvPrecision, threads::default_threads},
     cuda::{CudaRunner, Gpu, GpuError, runner::STEP_TOKENS as GPU_STEP_TOKENS},
-    models::decoder::CpuRunner,
+    models::decoder::{CpuRunner, WeightPrecision},
     scheduler::Batch,
 };
 
@@ -16,7 +16,7 @@ const CPU_STEP_TOKENS: usize = 256;
 /// Where a model is asked to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
-    /// The CPU, until the GPU's runner has been verified on the devices it is for.
+    /// A GPU that the kernels were verified on, if there is one and the model fits; otherwise the CPU.
     #[default]
     Auto,
     Cpu,
@@ -70,7 +70,16 @@ impl Runner {
                 let runner = CudaRunner::new(gpu, model.gguf(), model.config(), blocks, least_blocks)?;
                 Ok(Self::Cuda(Box::new(runner)))
             }
-            Device::Auto | Device::Cpu => Ok(Self::Cpu(Box::new(cpu_runner(model, options, blocks)?))),
+            Device::Auto => {
+                if let Some(gpu) = usable_gpu(options) {
+                    match CudaRunner::new(gpu, model.gguf(), model.config(), blocks, least_blocks) {
+                        Ok(runner) => return Ok(Self::Cuda(Box::new(runner))),
+                        Err(error) => tracing::warn!(%error, "the model runs on the CPU"),
+                    }
+                }
+                Ok(Self::Cpu(Box::new(cpu_runner(model, options, blocks)?)))
+            }
+            Device::Cpu => Ok(Self::Cpu(Box::new(cpu_runner(model, options, blocks)?))),
         }
     }
 
@@ -136,6 +145,24 @@ impl Runner {
                 runner.copy_blocks(&batch.copies)?;
                 runner.forward(batch, abandoned)
             }
+        }
+    }
+}
+
+/// The GPU that `auto` takes: none for reference runs in F32, which are the CPU's.
+fn usable_gpu(options: &EngineOptions) -> Option<Gpu> {
+    if options.kv_precision != KvPrecision::F16 || options.weight_precision != WeightPrecision::Stored {
+        return None;
+    }
+    match Gpu::open(0) {
+        Ok(gpu) if gpu.is_verified() => Some(gpu),
+        Ok(gpu) => {
+            tracing::info!(gpu = gpu.name, "not verified on this kind of GPU; `cuda` uses it all the same");
+            None
+        }
+        Err(error) => {
+            tracing::debug!(%error, "no GPU to use");
+            None
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{kv_cache::BLOCK_SIZE, scheduler::BlockCopy};
 /// Warps of an attention block, as in `attention.cu`.
 const WARPS: usize = 4;
 /// Memory for unmerged chunks; beyond it rows walk through their chunks.
-const CHUNK_BYTES: usize = 64 << 20;
+const CHUNK_BYTES: usize = 256 << 20;
 /// Warps a multiprocessor needs to be busy: with so many tiles there is nothing to gain from splitting them.
 const WARPS_PER_MULTIPROCESSOR: usize = 8;
 

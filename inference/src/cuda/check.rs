@@ -89,11 +89,9 @@ pub fn all(gpu: &Gpu) -> Vec<Result<Check, GpuError>> {
         checks.push(gate(gpu, rows, columns));
         checks.push(pack(gpu, rows, columns));
     }
-    for (heads, kv_heads, dimension, pairing) in [
-        (2, 2, 32, RopePairing::Halves),
-        (6, 2, 64, RopePairing::Adjacent),
-        (7, 1, 128, RopePairing::Halves),
-    ] {
+    for (heads, kv_heads, dimension, pairing) in
+        [(2, 2, 32, RopePairing::Halves), (6, 2, 64, RopePairing::Adjacent), (7, 1, 128, RopePairing::Halves)]
+    {
         let shape = AttentionShape { layers: 2, heads, kv_heads, dimension };
         for (start, count) in [(0, 1), (0, 17), (15, 1), (63, 2), (64, 8), (100, 33), (300, 5)] {
             checks.extend(one_or_error(attention(gpu, shape, pairing, start, count)));
@@ -192,14 +190,14 @@ fn products(gpu: &Gpu, parts: &[(GgmlDType, usize)], columns: usize) -> Result<V
     let products = Products::new(gpu, uploaded?);
     let name: Vec<String> = parts.iter().map(|(dtype, rows)| format!("{dtype:?} {rows}")).collect();
     let name = name.join(" + ");
-    let most = 200;
+    let most = 800;
     let input = floats(3, most * columns, 1.0);
     let rounded = round_bf16(&input);
     let mut buffer = ActivationBuffer::new(gpu)?;
     let mut checks = Vec::new();
     // A row's bits, from the first number of rows that was tried.
     let mut first_bits: Option<Vec<f32>> = None;
-    for rows in [1, 3, 8, 9, 17, 32, 33, 128, most] {
+    for rows in [1, 3, 8, 9, 17, 32, 33, 130, most] {
         let x = activations(gpu, &mut buffer, &input[..rows * columns], columns)?;
         let out = Buffer::of(gpu, "a check", &vec![f32::NAN; products.output_length(gpu, rows)?])?;
         // SAFETY: `x` holds the rows, `out` has the length that the products state.
@@ -334,10 +332,8 @@ fn gate(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> {
     let mut buffer = ActivationBuffer::new(gpu)?;
     buffer.reserve(gpu, rows, columns)?;
     let out = buffer.shaped(rows, columns);
-    let partial =
-        Partial { values: device.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
-    let params =
-        GateParams { products: partial, out, up_column: up_column as u32, columns: columns as u32 };
+    let partial = Partial { values: device.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
+    let params = GateParams { products: partial, out, up_column: up_column as u32, columns: columns as u32 };
     // SAFETY: buffers have the shapes that the parameters state.
     unsafe { rows::gate(gpu, rows, &params)? };
     let (found, wrong) = read_activations(gpu, out, &buffer, rows, columns)?;

@@ -42,7 +42,9 @@ impl GpuError {
 }
 
 fn describe(error: DriverError) -> String {
-    let text = |text: Result<&std::ffi::CStr, DriverError>| text.ok().map(|text| text.to_string_lossy().into_owned());
+    let text = |text: Result<&std::ffi::CStr, DriverError>| {
+        text.ok().map(|text| text.to_string_lossy().into_owned())
+    };
     match (text(error.error_name()), text(error.error_string())) {
         (Some(name), Some(meaning)) => format!("{meaning} ({name})"),
         _ => format!("{error:?}"),
@@ -56,6 +58,8 @@ pub struct Gpu {
     pub(super) kernels: Kernels,
     pub index: usize,
     pub name: String,
+    /// Major and minor.
+    capability: (i32, i32),
     pub multiprocessors: usize,
     /// The most dynamic shared memory of a block, bytes.
     pub(super) shared_bytes: usize,
@@ -98,7 +102,12 @@ impl Gpu {
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize;
         let stream = context.new_stream().map_err(driver)?;
         let kernels = Kernels::load(&context, capability, shared_bytes)?;
-        Ok(Self { context, stream, kernels, index, name, multiprocessors, shared_bytes })
+        Ok(Self { context, stream, kernels, index, name, capability, multiprocessors, shared_bytes })
+    }
+
+    /// Whether the kernels passed their checks on devices of this kind: so far those that run the code for Hopper.
+    pub fn is_verified(&self) -> bool {
+        self.capability == (9, 0)
     }
 
     /// Free and total device memory, bytes.
@@ -140,7 +149,12 @@ impl Gpu {
 pub fn describe_gpu(index: usize) -> Result<String, GpuError> {
     let gpu = Gpu::open(index)?;
     let (free, total) = gpu.memory()?;
-    Ok(format!("{}, {} of {} MiB free", gpu.name, free >> 20, total >> 20))
+    let advice = if gpu.is_verified() {
+        ""
+    } else {
+        "; not verified on this kind of GPU, used with the device `cuda`"
+    };
+    Ok(format!("{}, {} of {} MiB free{advice}", gpu.name, free >> 20, total >> 20))
 }
 
 #[cfg(test)]

@@ -30,10 +30,7 @@ unsafe impl Send for Graph {}
 
 impl Graph {
     /// Records what `queue` asks of the device; nothing runs yet.
-    pub fn capture(
-        gpu: &Gpu,
-        queue: impl FnOnce() -> Result<bool, GpuError>,
-    ) -> Result<Self, GpuError> {
+    pub fn capture(gpu: &Gpu, queue: impl FnOnce() -> Result<bool, GpuError>) -> Result<Self, GpuError> {
         use sys::{CUgraphInstantiate_flags as Flags, CUstreamCaptureMode as Mode};
         let failed = GpuError::during("recording a step");
         gpu.stream.begin_capture(Mode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).map_err(&failed)?;

@@ -34,7 +34,7 @@ pub(super) const HEAD_DIMENSIONS: [usize; 3] = [32, 64, 128];
 /// Every kernel, ready to launch.
 pub(super) struct Kernels {
     /// As `multiply.rs` lists the variants.
-    pub multiply: [CudaFunction; 5],
+    pub multiply: [CudaFunction; 6],
     pub embed: CudaFunction,
     pub normalize: CudaFunction,
     pub gate: CudaFunction,
@@ -70,6 +70,7 @@ impl Kernels {
             get(&multiply, "multiply_16")?,
             get(&multiply, "multiply_32")?,
             get(&multiply, "multiply_128")?,
+            get(&multiply, "multiply_128_walk")?,
         ];
         for function in &multiplications {
             let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;

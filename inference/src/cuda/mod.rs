@@ -17,5 +17,5 @@ mod step;
 pub mod tiles;
 pub mod timing;
 
-pub use device::{Gpu, GpuError};
+pub use device::{Gpu, GpuError, describe_gpu};
 pub use runner::CudaRunner;

@@ -11,7 +11,7 @@ use super::{
 const WARPS: usize = 8;
 const THREADS: u32 = 32 * WARPS as u32;
 /// Blocks that a multiprocessor holds at once in a decode step.
-const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
+const BLOCKS_PER_MULTIPROCESSOR: usize = 3;
 
 /// A compiled variant of the product, as the end of `multiply.cu` lists them.
 struct Variant {
@@ -19,19 +19,29 @@ struct Variant {
     tokens: usize,
     /// Steps of the columns held in shared memory.
     stages: usize,
-    /// One block walks through all splits of the columns.
-    walks_splits: bool,
-    /// Only for devices whose blocks get too little shared memory for the others.
-    is_fallback: bool,
+    use_for: UseFor,
 }
 
-const VARIANTS: [Variant; 5] = [
-    Variant { tokens: 8, stages: 2, walks_splits: false, is_fallback: true },
-    Variant { tokens: 8, stages: 4, walks_splits: false, is_fallback: false },
-    Variant { tokens: 16, stages: 3, walks_splits: false, is_fallback: false },
-    Variant { tokens: 32, stages: 3, walks_splits: false, is_fallback: false },
-    Variant { tokens: 128, stages: 2, walks_splits: true, is_fallback: false },
+#[derive(PartialEq, Eq)]
+enum UseFor {
+    /// Devices whose blocks get too little shared memory for the others.
+    SmallDevices,
+    AnyRows,
+    /// Many rows in several pieces: one block walks through all pieces, so that partial sums need no memory.
+    ManyRows,
+}
+
+const VARIANTS: [Variant; 6] = [
+    Variant { tokens: 8, stages: 2, use_for: UseFor::SmallDevices },
+    Variant { tokens: 8, stages: 3, use_for: UseFor::AnyRows },
+    Variant { tokens: 16, stages: 3, use_for: UseFor::AnyRows },
+    Variant { tokens: 32, stages: 3, use_for: UseFor::AnyRows },
+    Variant { tokens: 128, stages: 2, use_for: UseFor::AnyRows },
+    Variant { tokens: 128, stages: 2, use_for: UseFor::ManyRows },
 ];
+/// From this many rows on, blocks walk through the pieces: there are enough blocks without splitting, and partial sums
+/// would cost more than they save.
+const MANY_ROWS: usize = 768;
 
 /// Rows that a step's activations are padded to: whole tiles of tokens in every variant that may compute it.
 pub fn padded_rows(rows: usize) -> usize {
@@ -108,17 +118,28 @@ impl Products {
         let fits = |variant: &Variant| {
             self.matrices.iter().all(|matrix| variant.shared_bytes(matrix.format) <= gpu.shared_bytes)
         };
-        let wanted = |variant: &Variant| variant.tokens >= rows && !variant.is_fallback;
-        let wanted = VARIANTS.iter().position(wanted).unwrap_or(VARIANTS.len() - 1);
+        let suits = |variant: &Variant| match variant.use_for {
+            UseFor::SmallDevices => false,
+            UseFor::AnyRows => variant.tokens >= rows || variant.tokens == 128,
+            UseFor::ManyRows => true,
+        };
+        let wanted = match rows >= MANY_ROWS && self.splits > 1 {
+            true => VARIANTS.len() - 1,
+            false => VARIANTS.iter().position(suits).unwrap_or(0),
+        };
         (0..=wanted).rev().find(|index| fits(&VARIANTS[*index])).ok_or_else(|| {
             GpuError::Unsupported(format!("{} gives a block only {} bytes", gpu.name, gpu.shared_bytes))
         })
     }
 
+    /// Pieces that the output of a variant comes in.
+    fn pieces(&self, variant: usize) -> usize {
+        if VARIANTS[variant].use_for == UseFor::ManyRows { 1 } else { self.splits }
+    }
+
     /// Floats that the output of `rows` rows takes.
     pub fn output_length(&self, gpu: &Gpu, rows: usize) -> Result<usize, GpuError> {
-        let walks = VARIANTS[self.variant(gpu, rows)?].walks_splits;
-        Ok(if walks { 1 } else { self.splits } * rows * self.stride)
+        Ok(self.pieces(self.variant(gpu, rows)?) * rows * self.stride)
     }
 
     /// Queues the products of `rows` rows.
@@ -149,7 +170,7 @@ impl Products {
             };
             first_block += tiles.div_ceil(WARPS);
         }
-        let splits = if variant.walks_splits { 1 } else { self.splits };
+        let splits = self.pieces(index);
         let params = MultiplyParams {
             parts,
             x,

@@ -210,20 +210,18 @@ impl CudaRunner {
                 graph.launch()?;
                 true
             }
-            Found::Worthwhile => {
-                match Graph::capture(&self.gpu, || self.queue(&step, &|| false)) {
-                    Ok(graph) => {
-                        graph.launch()?;
-                        self.graphs.keep(&step, graph);
-                        true
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "steps cannot be recorded and take longer to start");
-                        self.graphs.refuse();
-                        self.queue(&step, abandoned)?
-                    }
+            Found::Worthwhile => match Graph::capture(&self.gpu, || self.queue(&step, &|| false)) {
+                Ok(graph) => {
+                    graph.launch()?;
+                    self.graphs.keep(&step, graph);
+                    true
                 }
-            }
+                Err(error) => {
+                    tracing::warn!(%error, "steps cannot be recorded and take longer to start");
+                    self.graphs.refuse();
+                    self.queue(&step, abandoned)?
+                }
+            },
             Found::Rare => self.queue(&step, abandoned)?,
         };
         if !finished {

@@ -36,8 +36,9 @@ pub fn matrix(dtype: GgmlDType, rows: usize, columns: usize, seed: u64) -> Matri
     }
     for block in bytes.chunks_exact_mut(block_bytes) {
         let vary = 1.0 + 0.25 * random.float();
-        let mut factor =
-            |at: usize, value: f32| block[at..at + 2].copy_from_slice(&f16::from_f32(value * vary).to_le_bytes());
+        let mut factor = |at: usize, value: f32| {
+            block[at..at + 2].copy_from_slice(&f16::from_f32(value * vary).to_le_bytes())
+        };
         match dtype {
             // Mean scale and minimum are 31.5: the mean weight is zero when the factors' ratio is half the range.
             GgmlDType::Q4K => {
