@@ -18,13 +18,11 @@ use tokio::sync::mpsc;
 
 use crate::{
     Backend, EngineError, Event, Generation, Model, Request, RequestStats, StopReason,
-    cpu::{
-        attention::KvPrecision,
-        threads::{default_threads, give_way},
-    },
+    cpu::{attention::KvPrecision, threads::give_way},
     kv_cache::BLOCK_SIZE,
     milliseconds,
-    models::decoder::{CpuRunner, WeightPrecision},
+    models::decoder::WeightPrecision,
+    runner::{Device, Runner},
     sampler::{Choice, Sampler},
     scheduler::{Limits, Scheduler, SequenceId},
     speculative::{Drafter, Speculation},
@@ -32,8 +30,6 @@ use crate::{
     tokenizer::TextStream,
 };
 
-/// Tokens computed in one step on the CPU: bounds how long a long prompt delays other streams.
-const STEP_TOKENS: usize = 256;
 const RUNNING_LIMIT: usize = 16;
 const WAITING_LIMIT: usize = 64;
 /// Longest context used unless asked for: R1 distills claim 131072, whose cache would not fit small machines.
@@ -42,6 +38,7 @@ const DEFAULT_CONTEXT: usize = 8192;
 /// How the engine runs a model.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
+    pub device: Device,
     /// Threads for computation; 0 takes the number of physical cores.
     pub threads: usize,
     /// Tokens of context a request may use; 0 takes the model's, at most 8192.
@@ -56,6 +53,7 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
+            device: Device::Auto,
             threads: 0,
             context: 0,
             cache_tokens: 0,
@@ -110,28 +108,25 @@ impl Engine {
         };
         // One block more than the context, for the copy of a partly shared block.
         let blocks = cache_tokens.div_ceil(BLOCK_SIZE) + 1;
-        let threads = if options.threads == 0 { default_threads() } else { options.threads };
-        let runner = CpuRunner::new(
-            model.gguf(),
-            config,
-            blocks,
-            threads,
-            options.kv_precision,
-            options.weight_precision,
-        )?;
+        let runner = Runner::new(&model, &options, blocks, context.div_ceil(BLOCK_SIZE) + 1)?;
+        let blocks = runner.blocks();
         let status = Arc::new(Mutex::new(EngineStatus {
             model: model.name().into(),
-            device: "cpu".into(),
+            device: runner.device().to_string(),
             threads: runner.threads(),
             context,
-            weights_bytes: model.gguf().byte_length() as u64,
+            weights_bytes: runner.weights_bytes(&model) as u64,
             kv_bytes: runner.kv_bytes() as u64,
             kv_blocks_total: blocks,
             ..EngineStatus::default()
         }));
         let (sender, receiver) = crossbeam_channel::bounded(WAITING_LIMIT);
-        let limits =
-            Limits { blocks, step_tokens: STEP_TOKENS, running: RUNNING_LIMIT, waiting: WAITING_LIMIT };
+        let limits = Limits {
+            blocks,
+            step_tokens: runner.step_tokens(),
+            running: RUNNING_LIMIT,
+            waiting: WAITING_LIMIT,
+        };
         let worker = Worker {
             model: model.clone(),
             runner,
@@ -222,7 +217,7 @@ impl Active {
 
 struct Worker {
     model: Model,
-    runner: CpuRunner,
+    runner: Runner,
     scheduler: Scheduler,
     active: Vec<Active>,
     next_id: SequenceId,
@@ -306,13 +301,21 @@ impl Worker {
                 active.stats.cached_tokens = self.scheduler.cached_tokens(active.id).unwrap_or(0);
             }
         }
-        self.runner.copy_blocks(&batch.copies);
         let active = &self.active;
         let abandoned = || {
             let wanted = |id| active.iter().any(|active| active.id == id && !active.is_abandoned());
             !batch.entries.iter().any(|entry| wanted(entry.sequence))
         };
-        let Some(logits) = self.runner.forward(&batch, &abandoned) else { return };
+        let logits = match self.runner.forward(&batch, &abandoned) {
+            Ok(Some(logits)) => logits,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(%error, "the GPU failed");
+                self.fail_all(&EngineError::Gpu(error));
+                self.scheduler.reset();
+                return;
+            }
+        };
         let vocabulary = self.model.config().vocabulary;
         let mut rows = logits.chunks_exact(vocabulary);
         let mut ended = Vec::new();

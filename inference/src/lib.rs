@@ -6,6 +6,7 @@
 mod backend;
 pub mod chat;
 pub mod cpu;
+pub mod cuda;
 mod embedded;
 mod engine;
 mod facts;
@@ -14,6 +15,7 @@ pub mod kv_cache;
 mod model;
 pub mod models;
 mod request;
+mod runner;
 pub mod sampler;
 pub mod scheduler;
 pub mod speculative;
@@ -29,4 +31,5 @@ pub use request::{
     EngineError, Event, Generation, Output, Priority, Request, RequestStats, Sampling, StopReason,
     milliseconds,
 };
+pub use runner::{Device, Runner};
 pub use weights::ModelError;

@@ -131,6 +131,8 @@ pub enum EngineError {
     Stopped(String),
     #[error(transparent)]
     Model(#[from] crate::ModelError),
+    #[error(transparent)]
+    Gpu(#[from] crate::cuda::GpuError),
     #[error("the engine failed on this request: {0}")]
     Internal(String),
 }

@@ -12,9 +12,9 @@ mod model;
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
-use lacuna_inference::{Backend, Engine, EngineOptions, Model, ModelSource};
+use lacuna_inference::{Backend, Device, Engine, EngineOptions, Model, ModelSource};
 
-use crate::config::Config;
+use crate::config::{Config, DeviceSetting};
 
 /// Code completion by a model on your own machine.
 ///
@@ -86,7 +86,12 @@ fn chosen_model(argument: Option<&str>) -> String {
 /// Opens the model and starts the engine as the settings say.
 fn start_engine(config: &Config) -> Result<Arc<dyn Backend>, String> {
     let model = Model::open(&source(&config.model)).map_err(|error| error.to_string())?;
-    let options = EngineOptions { threads: config.threads, ..EngineOptions::default() };
+    let device = match config.device {
+        DeviceSetting::Auto => Device::Auto,
+        DeviceSetting::Cpu => Device::Cpu,
+        DeviceSetting::Cuda => Device::Cuda(0),
+    };
+    let options = EngineOptions { device, threads: config.threads, ..EngineOptions::default() };
     match Engine::start(model, options) {
         Ok(engine) => Ok(Arc::new(engine)),
         Err(error) => Err(error.to_string()),

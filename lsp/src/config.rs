@@ -48,6 +48,7 @@ pub enum PromptStyleSetting {
 pub enum DeviceSetting {
     Auto,
     Cpu,
+    Cuda,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -163,8 +164,8 @@ const FIELDS: &[Field] = &[
     },
     Field {
         key: "device",
-        kind: Kind::Choice(&["auto", "cpu"]),
-        description: "Where the model runs. `auto` takes a usable GPU if there is one.",
+        kind: Kind::Choice(&["auto", "cpu", "cuda"]),
+        description: "Where the model runs. `auto` takes a usable GPU if there is one; `cuda` is the first NVIDIA GPU.",
     },
     Field {
         key: "threads",

@@ -59,6 +59,10 @@ impl KvStorage {
         Self { shape, keys: planes(), values: planes() }
     }
 
+    pub fn blocks(&self) -> usize {
+        self.shape.blocks
+    }
+
     pub fn byte_length(&self) -> usize {
         let plane = |plane: &Plane| match plane {
             Plane::F16(values) => values.len() * 2,

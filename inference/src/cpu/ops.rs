@@ -161,6 +161,11 @@ impl Rope {
         Self { frequencies, pairing }
     }
 
+    /// Radians a position, by pair of dimensions.
+    pub fn frequencies(&self) -> &[f32] {
+        &self.frequencies
+    }
+
     /// Turns all heads of one row (`heads * head_dimension` values) to `position`.
     pub fn apply(&self, row: &mut [f32], position: usize, angles: &mut Vec<(f32, f32)>) {
         angles.clear();

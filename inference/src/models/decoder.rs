@@ -113,14 +113,7 @@ impl CpuRunner {
             true => None,
             false => Some(load("output.weight", c.vocabulary, c.embedding)?),
         };
-        let mut factors = match gguf.tensors().contains_key("rope_freqs.weight") {
-            true => load_vector(gguf, "rope_freqs.weight", c.head_dimension / 2)?,
-            false => vec![1.0; c.head_dimension / 2],
-        };
-        for factor in &mut factors {
-            *factor *= c.rope_scale;
-        }
-        let rope = Rope::new(c.head_dimension, c.rope_base, Some(&factors), c.architecture.rope_pairing());
+        let rope = load_rope(gguf, c)?;
         let shape = KvShape {
             layers: c.layers,
             blocks,
@@ -146,6 +139,11 @@ impl CpuRunner {
 
     pub fn threads(&self) -> usize {
         self.pool.threads()
+    }
+
+    /// Blocks of the cache.
+    pub fn blocks(&self) -> usize {
+        self.kv.blocks()
     }
 
     pub fn kv_bytes(&self) -> usize {
@@ -260,6 +258,19 @@ impl CpuRunner {
         }
         Some(&s.logits)
     }
+}
+
+/// The rotary angles of a model, with its scaling and the factors that some files carry.
+pub(crate) fn load_rope(gguf: &Gguf, config: &ModelConfig) -> Result<Rope, ModelError> {
+    let c = config;
+    let mut factors = match gguf.tensors().contains_key("rope_freqs.weight") {
+        true => load_vector(gguf, "rope_freqs.weight", c.head_dimension / 2)?,
+        false => vec![1.0; c.head_dimension / 2],
+    };
+    for factor in &mut factors {
+        *factor *= c.rope_scale;
+    }
+    Ok(Rope::new(c.head_dimension, c.rope_base, Some(&factors), c.architecture.rope_pairing()))
 }
 
 fn normalize(rows: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {

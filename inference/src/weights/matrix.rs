@@ -103,7 +103,7 @@ impl Matrix {
     }
 
     /// `bytes` must hold exactly the blocks of `rows` x `columns`; the GGUF reader checks that for files.
-    fn new(rows: usize, columns: usize, dtype: GgmlDType, bytes: Bytes) -> Self {
+    pub(super) fn new(rows: usize, columns: usize, dtype: GgmlDType, bytes: Bytes) -> Self {
         debug_assert_eq!(bytes.as_slice().len(), rows * columns / dtype.block_size() * dtype.type_size());
         let mut matrix = Self { rows, columns, dtype, bytes };
         if !matrix.is_aligned() {

@@ -2,6 +2,7 @@
 
 pub mod gguf;
 pub mod matrix;
+pub mod random;
 mod storage;
 
 pub use gguf::{Gguf, TensorInfo, Value};

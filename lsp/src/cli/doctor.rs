@@ -9,7 +9,11 @@ use std::{
 
 use clap::Args;
 use lacuna_indexer::{Language, Workspace};
-use lacuna_inference::{Backend, Engine, EngineOptions, Model, Priority, milliseconds};
+use lacuna_inference::{
+    Backend, Device, Engine, EngineOptions, Model, Priority,
+    cuda::{GpuError, describe_gpu},
+    milliseconds,
+};
 use ropey::Rope;
 
 use super::{chosen_model, source};
@@ -28,6 +32,9 @@ pub struct Arguments {
     /// `embedded`, or the path of a GGUF file
     #[arg(long, value_name = "PATH|embedded")]
     model: Option<String>,
+    /// Where the model runs: auto, cpu, cuda or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: Device,
 }
 
 /// What one check found.
@@ -66,7 +73,10 @@ pub fn run(arguments: &Arguments) -> ExitCode {
         Ok(model) => {
             report("model", Fine(format!("{name}, {} MiB", model.gguf().byte_length() >> 20)));
             report("prompt", prompt_tokens(model));
-            match Engine::start(model.clone(), EngineOptions::default()) {
+            match Engine::start(
+                model.clone(),
+                EngineOptions { device: arguments.device, ..EngineOptions::default() },
+            ) {
                 Ok(engine) => {
                     let status = engine.status();
                     report("engine", Fine(format!("{} with {} threads", status.device, status.threads)));
@@ -112,28 +122,12 @@ fn cpu_features() -> Vec<&'static str> {
     Vec::new()
 }
 
-/// Lacuna runs on the CPU; whether there is a GPU is worth knowing when it is slow.
+/// Whether there is a GPU to use, and if not, why.
 fn gpu() -> Finding {
-    let version = std::fs::read_to_string("/proc/driver/nvidia/version").ok();
-    let driver = version.as_deref().and_then(|text| text.lines().next()).and_then(|line| {
-        line.split_whitespace()
-            .find(|word| word.starts_with(|first: char| first.is_ascii_digit()) && word.contains('.'))
-    });
-    let devices: Vec<String> = std::fs::read_dir("/proc/driver/nvidia/gpus")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            let information = std::fs::read_to_string(entry.ok()?.path().join("information")).ok()?;
-            let model = information.lines().find_map(|line| line.strip_prefix("Model:"))?;
-            Some(model.trim().to_string())
-        })
-        .collect();
-    match driver {
-        Some(driver) => {
-            let devices = if devices.is_empty() { "an NVIDIA GPU".into() } else { devices.join(", ") };
-            Fine(format!("{devices}, driver {driver}; this version computes on the CPU"))
-        }
-        None => Fine("no NVIDIA driver; computing on the CPU".into()),
+    match describe_gpu(0) {
+        Ok(text) => Fine(text),
+        Err(GpuError::NoDriver) => Fine("no NVIDIA driver; computing on the CPU".into()),
+        Err(error) => Warning(error.to_string()),
     }
 }
 

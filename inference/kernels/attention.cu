@@ -1,0 +1,353 @@
+// Attention over pages of 16 tokens: rotary positions and page writes, then flash attention on the tensor cores.
+//
+// Keys and values are attended in chunks of 64 positions. A chunk's softmax is complete in itself, and chunks are merged
+// in order of position; a row's result so depends on its own scores only. `attend_chunks` spreads the chunks over the
+// device (few rows), `attend_prompt` walks through them (many rows): the same bits.
+#include "activations.cuh"
+
+constexpr u32 PAGE = 16;
+constexpr u32 CHUNK_PAGES = 4;
+constexpr u32 CHUNK = PAGE * CHUNK_PAGES;
+constexpr u32 TILE_ITEMS = 16;
+constexpr u32 ATTEND_WARPS = 4;
+
+// Keys of a page: [kv head][token][dimension]. Values: [kv head], then in fragment order: 16 dimensions, lane, and in
+// a lane two times 8 dimensions of tokens 2t, 2t+1, 2t+8, 2t+9.
+__device__ __forceinline__ u32 value_position(u32 token, u32 dimension) {
+    u32 lane = dimension % 8 * 4 + token % 8 / 2;
+    return (dimension / 16 * 32 + lane) * 8 + dimension % 16 / 8 * 4 + token / 8 * 2 + token % 2;
+}
+
+struct RotateParams {
+    Partial products;          // query, key, value side by side
+    const float* bias;         // as the columns, or null
+    const float* frequencies;  // radians a position, by pair of dimensions
+    const u32* positions;      // [rows]
+    const u32* table_starts;   // [rows], where the row's block table begins in `tables`
+    const u32* tables;
+    u16* query;  // bf16 [rows][heads * dimension]
+    u16* keys;   // this layer's plane
+    u16* values;
+    u32 heads;
+    u32 kv_heads;
+    u32 dimension;
+    u32 adjacent;  // pairs are 2i and 2i+1; otherwise i and i + dimension / 2
+};
+
+__device__ __forceinline__ u16 to_bf16(float x) { return (u16)pack_bf16x2(x, 0.0f); }
+
+__device__ __forceinline__ float read_one(const Partial& p, u32 row, u32 column) {
+    const float* at = p.values + (u64)row * p.stride + column;
+    float sum = *at;
+    for (u32 split = 1; split < p.splits; split++) sum += at[(u64)split * p.rows * p.stride];
+    return sum;
+}
+
+// One block a (head, row): heads of the query, then of keys, then of values. A thread does a pair of dimensions.
+extern "C" __global__ void __launch_bounds__(64) rotate(const __grid_constant__ RotateParams p) {
+    const u32 head = blockIdx.x, row = blockIdx.y, pair = threadIdx.x, half = p.dimension / 2;
+    if (pair >= half) return;
+    const u32 position = p.positions[row];
+    const u32 first = p.adjacent ? pair * 2 : pair, second = p.adjacent ? pair * 2 + 1 : pair + half;
+    const u32 column = head * p.dimension;
+    float a = read_one(p.products, row, column + first), b = read_one(p.products, row, column + second);
+    if (p.bias) a += p.bias[column + first], b += p.bias[column + second];
+    if (head < p.heads + p.kv_heads) {
+        float sine, cosine;
+        sincosf((float)position * p.frequencies[pair], &sine, &cosine);
+        float turned = a * cosine - b * sine;
+        b = b * cosine + a * sine;
+        a = turned;
+    }
+    if (head < p.heads) {
+        u16* out = p.query + (u64)row * p.heads * p.dimension + column;
+        out[first] = to_bf16(a), out[second] = to_bf16(b);
+        return;
+    }
+    const u32 block = p.tables[p.table_starts[row] + position / PAGE], token = position % PAGE;
+    const bool is_key = head < p.heads + p.kv_heads;
+    const u32 kv_head = head - p.heads - (is_key ? 0 : p.kv_heads);
+    const u64 page = ((u64)block * p.kv_heads + kv_head) * PAGE * p.dimension;
+    if (is_key) {
+        p.keys[page + token * p.dimension + first] = to_bf16(a);
+        p.keys[page + token * p.dimension + second] = to_bf16(b);
+    } else {
+        p.values[page + value_position(token, first)] = to_bf16(a);
+        p.values[page + value_position(token, second)] = to_bf16(b);
+    }
+}
+
+// Sixteen (row, query head) items of one sequence that share a key-value head: item i is row i / group, member i % group.
+struct ItemTile {
+    u32 first_row;    // of the sequence's rows in the step
+    u32 first_item;   // of this tile
+    u32 items;        // of the sequence
+    u32 start;        // position of the sequence's first row
+    u32 table_start;  // in `tables`
+};
+
+struct AttendParams {
+    const u16* query;
+    const u16* keys;
+    const u16* values;
+    const ItemTile* tiles;
+    const u32* tables;
+    float* out;       // attend_chunks: [chunk][rows][heads][dimension]; attend_prompt: [rows][heads][dimension]
+    float2* weights;  // attend_chunks: [chunk][rows][heads], a chunk's maximum and sum
+    u32 tile_count;
+    u32 rows;
+    u32 heads;
+    u32 kv_heads;
+    u32 chunks;
+    float scale;  // of scores, times log2(e)
+};
+
+template <int DIMENSION>
+struct ChunkResult {
+    float sums[DIMENSION / 8][4];
+    float maximum[2], total[2];  // of rows g and g + 8
+};
+
+template <int DIMENSION>
+struct TileQuery {
+    u32 fragments[DIMENSION / 16][4];
+    u32 position[2], row[2], head[2];
+    bool real[2];
+    u32 last_page;
+};
+
+template <int DIMENSION>
+__device__ __forceinline__ void load_query(const AttendParams& p, const ItemTile& tile, u32 kv_head,
+                                           TileQuery<DIMENSION>& q) {
+    const u32 lane = threadIdx.x % 32, group = p.heads / p.kv_heads;
+    const uint4* rows[2];
+#pragma unroll
+    for (u32 half = 0; half < 2; half++) {
+        u32 item = tile.first_item + lane / 4 + half * 8;
+        q.real[half] = item < tile.items;
+        item = q.real[half] ? item : tile.items - 1;
+        q.row[half] = tile.first_row + item / group;
+        q.head[half] = kv_head * group + item % group;
+        q.position[half] = tile.start + item / group;
+        rows[half] = (const uint4*)(p.query + ((u64)q.row[half] * p.heads + q.head[half]) * DIMENSION);
+    }
+    // Lane t holds dimensions 8t..8t+7 of each 32, for queries and keys alike.
+#pragma unroll
+    for (u32 i = 0; i < DIMENSION / 32; i++) {
+        uint4 low = rows[0][i * 4 + lane % 4], high = rows[1][i * 4 + lane % 4];
+        q.fragments[2 * i][0] = low.x, q.fragments[2 * i][1] = high.x;
+        q.fragments[2 * i][2] = low.y, q.fragments[2 * i][3] = high.y;
+        q.fragments[2 * i + 1][0] = low.z, q.fragments[2 * i + 1][1] = high.z;
+        q.fragments[2 * i + 1][2] = low.w, q.fragments[2 * i + 1][3] = high.w;
+    }
+    u32 last_item = min(tile.first_item + TILE_ITEMS, tile.items) - 1;
+    q.last_page = (tile.start + last_item / group) / PAGE;
+}
+
+template <int DIMENSION>
+__device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQuery<DIMENSION>& q, const u32* table,
+                                             u32 kv_head, u32 chunk, ChunkResult<DIMENSION>& out) {
+    const u32 lane = threadIdx.x % 32;
+    u64 pages[CHUNK_PAGES];
+    float scores[CHUNK_PAGES * 2][4];
+#pragma unroll
+    for (u32 page = 0; page < CHUNK_PAGES; page++) {
+        const u32 index = chunk * CHUNK_PAGES + page;
+        pages[page] = ((u64)table[min(index, q.last_page)] * p.kv_heads + kv_head) * PAGE * DIMENSION;
+#pragma unroll
+        for (u32 part = 0; part < 2; part++) {
+            float(&score)[4] = scores[page * 2 + part];
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) score[i] = 0.0f;
+            if (index <= q.last_page) {
+                const uint4* key = (const uint4*)(p.keys + pages[page] + (part * 8 + lane / 4) * DIMENSION);
+#pragma unroll
+                for (u32 i = 0; i < DIMENSION / 32; i++) {
+                    uint4 b = key[i * 4 + lane % 4];
+                    mma_bf16(score, q.fragments[2 * i], b.x, b.y);
+                    mma_bf16(score, q.fragments[2 * i + 1], b.z, b.w);
+                }
+            }
+#pragma unroll
+            for (u32 i = 0; i < 4; i++) {
+                u32 position = index * PAGE + part * 8 + lane % 4 * 2 + i % 2;
+                score[i] = position <= q.position[i / 2] ? score[i] * p.scale : MINUS_INFINITY;
+            }
+        }
+    }
+#pragma unroll
+    for (u32 half = 0; half < 2; half++) {
+        float maximum = MINUS_INFINITY;
+#pragma unroll
+        for (u32 part = 0; part < CHUNK_PAGES * 2; part++)
+            maximum = fmaxf(maximum, fmaxf(scores[part][half * 2], scores[part][half * 2 + 1]));
+        maximum = fmaxf(maximum, __shfl_xor_sync(FULL_WARP, maximum, 1));
+        maximum = fmaxf(maximum, __shfl_xor_sync(FULL_WARP, maximum, 2));
+        out.maximum[half] = maximum;
+        out.total[half] = 0.0f;
+    }
+#pragma unroll
+    for (u32 i = 0; i < DIMENSION / 8; i++)
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) out.sums[i][j] = 0.0f;
+#pragma unroll
+    for (u32 page = 0; page < CHUNK_PAGES; page++) {
+        u32 weights[4];
+#pragma unroll
+        for (u32 i = 0; i < 4; i++) {
+            const float(&score)[4] = scores[page * 2 + i / 2];
+            const u32 half = i % 2;
+            // A row that sees nothing of the chunk has only weights of zero.
+            float maximum = out.maximum[half] == MINUS_INFINITY ? 0.0f : out.maximum[half];
+            weights[i] = pack_bf16x2(exp2_fast(score[half * 2] - maximum), exp2_fast(score[half * 2 + 1] - maximum));
+            out.total[half] += low_bf16(weights[i]) + high_bf16(weights[i]);
+        }
+        if (chunk * CHUNK_PAGES + page <= q.last_page) {
+            const uint4* value = (const uint4*)(p.values + pages[page]);
+#pragma unroll
+            for (u32 i = 0; i < DIMENSION / 16; i++) {
+                uint4 b = value[i * 32 + lane];
+                mma_bf16(out.sums[2 * i], weights, b.x, b.y);
+                mma_bf16(out.sums[2 * i + 1], weights, b.z, b.w);
+            }
+        }
+    }
+#pragma unroll
+    for (u32 half = 0; half < 2; half++) {
+        out.total[half] += __shfl_xor_sync(FULL_WARP, out.total[half], 1);
+        out.total[half] += __shfl_xor_sync(FULL_WARP, out.total[half], 2);
+    }
+}
+
+// Running softmax over chunks: factors for what there is and for the next chunk. The first chunk sees position 0, so
+// `next` is finite from the first call on.
+__device__ __forceinline__ void merge_factors(float& maximum, float& total, float chunk_maximum, float chunk_total,
+                                              float& keep, float& take) {
+    float next = fmaxf(maximum, chunk_maximum);
+    keep = exp2_fast(maximum - next);
+    take = exp2_fast(chunk_maximum - next);
+    total = __fmaf_rn(total, keep, __fmul_rn(chunk_total, take));
+    maximum = next;
+}
+__device__ __forceinline__ float merged(float sum, float keep, float chunk_sum, float take) {
+    return __fmaf_rn(sum, keep, __fmul_rn(chunk_sum, take));
+}
+
+// A warp does one chunk of one tile and key-value head.
+template <int DIMENSION>
+__device__ __forceinline__ void chunks(const AttendParams& p) {
+    const u32 lane = threadIdx.x % 32, chunk = blockIdx.z * ATTEND_WARPS + threadIdx.x / 32, kv_head = blockIdx.y;
+    const ItemTile tile = p.tiles[blockIdx.x];
+    TileQuery<DIMENSION> q;
+    load_query(p, tile, kv_head, q);
+    if (chunk * CHUNK_PAGES > q.last_page) return;
+    ChunkResult<DIMENSION> result;
+    attend_chunk(p, q, p.tables + tile.table_start, kv_head, chunk, result);
+#pragma unroll
+    for (u32 half = 0; half < 2; half++) {
+        if (!q.real[half]) continue;
+        u64 at = ((u64)chunk * p.rows + q.row[half]) * p.heads + q.head[half];
+        if (lane % 4 == 0) p.weights[at] = make_float2(result.maximum[half], result.total[half]);
+#pragma unroll
+        for (u32 i = 0; i < DIMENSION / 8; i++)
+            *(float2*)(p.out + at * DIMENSION + i * 8 + lane % 4 * 2) =
+                make_float2(result.sums[i][half * 2], result.sums[i][half * 2 + 1]);
+    }
+}
+
+// A warp does one tile and key-value head, chunk after chunk. Late tiles see the most, so they go first.
+template <int DIMENSION>
+__device__ __forceinline__ void prompt(const AttendParams& p) {
+    const u32 lane = threadIdx.x % 32, kv_head = blockIdx.y, index = blockIdx.x * ATTEND_WARPS + threadIdx.x / 32;
+    if (index >= p.tile_count) return;
+    const ItemTile tile = p.tiles[p.tile_count - 1 - index];
+    TileQuery<DIMENSION> q;
+    load_query(p, tile, kv_head, q);
+    float sums[DIMENSION / 8][4], maximum[2], total[2];
+#pragma unroll
+    for (u32 half = 0; half < 2; half++) maximum[half] = MINUS_INFINITY, total[half] = 0.0f;
+#pragma unroll
+    for (u32 i = 0; i < DIMENSION / 8; i++)
+#pragma unroll
+        for (u32 j = 0; j < 4; j++) sums[i][j] = 0.0f;
+    for (u32 chunk = 0; chunk * CHUNK_PAGES <= q.last_page; chunk++) {
+        ChunkResult<DIMENSION> result;
+        attend_chunk(p, q, p.tables + tile.table_start, kv_head, chunk, result);
+#pragma unroll
+        for (u32 half = 0; half < 2; half++) {
+            float keep, take;
+            merge_factors(maximum[half], total[half], result.maximum[half], result.total[half], keep, take);
+#pragma unroll
+            for (u32 i = 0; i < DIMENSION / 8; i++)
+#pragma unroll
+                for (u32 j = half * 2; j < half * 2 + 2; j++)
+                    sums[i][j] = merged(sums[i][j], keep, result.sums[i][j], take);
+        }
+    }
+#pragma unroll
+    for (u32 half = 0; half < 2; half++) {
+        if (!q.real[half]) continue;
+        const float scale = __fdiv_rn(1.0f, total[half]);
+        u64 at = (u64)q.row[half] * p.heads + q.head[half];
+#pragma unroll
+        for (u32 i = 0; i < DIMENSION / 8; i++)
+            *(float2*)(p.out + at * DIMENSION + i * 8 + lane % 4 * 2) =
+                make_float2(sums[i][half * 2] * scale, sums[i][half * 2 + 1] * scale);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(128) attend_chunks_32(const __grid_constant__ AttendParams p) { chunks<32>(p); }
+extern "C" __global__ void __launch_bounds__(128) attend_chunks_64(const __grid_constant__ AttendParams p) { chunks<64>(p); }
+extern "C" __global__ void __launch_bounds__(128) attend_chunks_128(const __grid_constant__ AttendParams p) { chunks<128>(p); }
+extern "C" __global__ void __launch_bounds__(128) attend_prompt_32(const __grid_constant__ AttendParams p) { prompt<32>(p); }
+extern "C" __global__ void __launch_bounds__(128) attend_prompt_64(const __grid_constant__ AttendParams p) { prompt<64>(p); }
+extern "C" __global__ void __launch_bounds__(128) attend_prompt_128(const __grid_constant__ AttendParams p) { prompt<128>(p); }
+
+struct MergeParams {
+    const float* sums;      // [chunk][rows][heads][dimension]
+    const float2* weights;  // [chunk][rows][heads]
+    const u32* positions;   // [rows]
+    Activations out;
+    u32 rows;
+    u32 heads;
+    u32 dimension;
+};
+
+// A thread merges four dimensions of one row over the chunks that the row sees.
+extern "C" __global__ void __launch_bounds__(128) attend_merge(const __grid_constant__ MergeParams p) {
+    const u32 row = blockIdx.y, column = (blockIdx.x * 128 + threadIdx.x) * 4, width = p.heads * p.dimension;
+    if (column >= p.out.columns) return;
+    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (column < width) {
+        const u32 head = column / p.dimension, chunk_count = p.positions[row] / CHUNK + 1;
+        float maximum = MINUS_INFINITY, total = 0.0f;
+        for (u32 chunk = 0; chunk < chunk_count; chunk++) {
+            u64 at = ((u64)chunk * p.rows + row) * p.heads + head;
+            float2 weight = p.weights[at];
+            float4 s = *(const float4*)(p.sums + at * p.dimension + column % p.dimension);
+            float keep, take;
+            merge_factors(maximum, total, weight.x, weight.y, keep, take);
+            v.x = merged(v.x, keep, s.x, take), v.y = merged(v.y, keep, s.y, take);
+            v.z = merged(v.z, keep, s.z, take), v.w = merged(v.w, keep, s.w, take);
+        }
+        const float scale = __fdiv_rn(1.0f, total);
+        v.x *= scale, v.y *= scale, v.z *= scale, v.w *= scale;
+    }
+    store_activations(p.out, row, column, v);
+}
+
+struct CopyPagesParams {
+    u8* cache;
+    const u32* copies;  // [copies][2]: source, destination
+    u64 plane_bytes;
+    u32 page_bytes;
+};
+
+// One block a (copy, plane); a plane is the keys or the values of one layer.
+extern "C" __global__ void __launch_bounds__(128) copy_pages(const __grid_constant__ CopyPagesParams p) {
+    const u32 source = p.copies[blockIdx.x * 2], destination = p.copies[blockIdx.x * 2 + 1];
+    u8* plane = p.cache + blockIdx.y * p.plane_bytes;
+    const uint4* from = (const uint4*)(plane + (u64)source * p.page_bytes);
+    uint4* to = (uint4*)(plane + (u64)destination * p.page_bytes);
+    for (u32 i = threadIdx.x; i < p.page_bytes / 16; i += 128) to[i] = from[i];
+}

@@ -1,0 +1,246 @@
+//! Keys and values in pages on the device, and attention over them.
+
+use cudarc::driver::sys::CUdeviceptr;
+
+use super::{
+    Gpu, GpuError,
+    buffers::Buffer,
+    kernels::HEAD_DIMENSIONS,
+    params::{Activations, AttendParams, CopyPagesParams, MergeParams, PackParams, Partial, RotateParams},
+    rows,
+    step::Step,
+};
+use crate::{kv_cache::BLOCK_SIZE, scheduler::BlockCopy};
+
+/// Warps of an attention block, as in `attention.cu`.
+const WARPS: usize = 4;
+/// Memory for unmerged chunks; beyond it rows walk through their chunks.
+const CHUNK_BYTES: usize = 256 << 20;
+/// Warps a multiprocessor needs to be busy: with so many tiles there is nothing to gain from splitting them.
+const WARPS_PER_MULTIPROCESSOR: usize = 8;
+
+/// Sizes of attention, the same in all layers.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionShape {
+    pub layers: usize,
+    pub heads: usize,
+    pub kv_heads: usize,
+    pub dimension: usize,
+}
+
+impl AttentionShape {
+    /// Whether the kernels are compiled for it.
+    pub fn is_supported(&self) -> bool {
+        HEAD_DIMENSIONS.contains(&self.dimension)
+    }
+
+    /// Bytes of one block's keys, or values, in one layer.
+    fn page_bytes(&self) -> usize {
+        self.kv_heads * BLOCK_SIZE * self.dimension * 2
+    }
+
+    /// Bytes that one block takes in all layers.
+    pub fn block_bytes(&self) -> usize {
+        self.page_bytes() * 2 * self.layers
+    }
+
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+}
+
+/// The paged cache: for each layer a plane of keys, then one of values, bf16.
+pub struct KvPages {
+    pub shape: AttentionShape,
+    blocks: usize,
+    pages: Buffer,
+    copies: Buffer,
+}
+
+/// Where a step finds its arrays on the device.
+#[derive(Debug, Clone, Copy)]
+pub struct StepAddresses {
+    pub words: CUdeviceptr,
+}
+
+impl StepAddresses {
+    pub fn section(self, first_word: usize) -> CUdeviceptr {
+        self.words + 4 * first_word as CUdeviceptr
+    }
+}
+
+impl KvPages {
+    /// Zeroed: positions that are masked still take part in products, so they must be finite.
+    pub fn new(gpu: &Gpu, shape: AttentionShape, blocks: usize) -> Result<Self, GpuError> {
+        let pages = Buffer::new(gpu, "the cache of keys and values", shape.block_bytes() * blocks)?;
+        Ok(Self { shape, blocks, pages, copies: Buffer::new(gpu, "a list of copies", 0)? })
+    }
+
+    pub fn byte_length(&self) -> usize {
+        self.pages.len()
+    }
+
+    fn plane(&self, layer: usize, of_values: usize) -> CUdeviceptr {
+        let plane_bytes = self.shape.page_bytes() * self.blocks;
+        self.pages.address() + ((2 * layer + of_values) * plane_bytes) as CUdeviceptr
+    }
+
+    /// Copies blocks in all layers. Whole blocks: what follows the copied tokens is written before it is read.
+    pub fn copy_blocks(&mut self, gpu: &Gpu, copies: &[BlockCopy]) -> Result<(), GpuError> {
+        if copies.is_empty() {
+            return Ok(());
+        }
+        let pairs: Vec<u32> = copies.iter().flat_map(|copy| [copy.source, copy.destination]).collect();
+        assert!(pairs.iter().all(|block| (*block as usize) < self.blocks));
+        self.copies.reserve(gpu, "a list of copies", pairs.len() * 4)?;
+        self.copies.write(gpu, &pairs)?;
+        let params = CopyPagesParams {
+            cache: self.pages.address(),
+            copies: self.copies.address(),
+            plane_bytes: (self.shape.page_bytes() * self.blocks) as u64,
+            page_bytes: self.shape.page_bytes() as u32,
+        };
+        let grid = [copies.len(), 2 * self.shape.layers, 1];
+        // SAFETY: blocks were checked against the cache's; planes are `2 * layers`.
+        unsafe { gpu.launch(&gpu.kernels.copy_pages, grid, 128, 0, &params)? };
+        // The list is read from ordinary memory, which the caller may free.
+        gpu.synchronize()
+    }
+}
+
+/// Buffers that attention needs between its kernels, kept from step to step.
+pub struct AttentionScratch {
+    query: Buffer,
+    rows: Buffer,
+    chunk_sums: Buffer,
+    chunk_weights: Buffer,
+}
+
+/// What turns a row's projections into queries, keys and values.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotation {
+    /// Of query, key and value side by side; 0 for none.
+    pub bias: CUdeviceptr,
+    /// Radians a position, `dimension / 2` of them.
+    pub frequencies: CUdeviceptr,
+    pub pairs_are_adjacent: u32,
+}
+
+impl AttentionScratch {
+    pub fn new(gpu: &Gpu) -> Result<Self, GpuError> {
+        let empty = || Buffer::new(gpu, "attention", 0);
+        Ok(Self { query: empty()?, rows: empty()?, chunk_sums: empty()?, chunk_weights: empty()? })
+    }
+
+    /// Where the buffers lie at present.
+    pub(super) fn addresses(&self) -> [CUdeviceptr; 4] {
+        [&self.query, &self.rows, &self.chunk_sums, &self.chunk_weights].map(Buffer::address)
+    }
+
+    /// Whether the step's attention is spread over chunks.
+    fn uses_chunks(gpu: &Gpu, shape: &AttentionShape, step: &Step) -> bool {
+        let bytes = step.chunks * step.rows * shape.heads * shape.dimension * 4;
+        let busy = step.tile_count * shape.kv_heads >= WARPS_PER_MULTIPROCESSOR * gpu.multiprocessors;
+        bytes <= CHUNK_BYTES && !busy
+    }
+
+    pub fn reserve(&mut self, gpu: &Gpu, shape: &AttentionShape, step: &Step) -> Result<(), GpuError> {
+        let width = shape.heads * shape.dimension;
+        self.query.reserve(gpu, "attention", step.rows * width * 2)?;
+        if Self::uses_chunks(gpu, shape, step) {
+            let states = step.chunks * step.rows * shape.heads;
+            self.chunk_sums.reserve(gpu, "attention", states * shape.dimension * 4)?;
+            self.chunk_weights.reserve(gpu, "attention", states * 8)
+        } else {
+            self.rows.reserve(gpu, "attention", step.rows * width * 4)
+        }
+    }
+
+    /// Rotates and stores the step's keys and values, attends, and leaves the result in `out`.
+    ///
+    /// # Safety
+    /// `projections` holds query, key and value of the step's rows side by side; `at` is the step's array on the
+    /// device, and its block tables name blocks of `kv`; `out` has room for `heads * dimension` columns.
+    #[allow(clippy::too_many_arguments, reason = "one kernel call each; a structure would only rename them")]
+    pub unsafe fn attend(
+        &self,
+        gpu: &Gpu,
+        kv: &KvPages,
+        layer: usize,
+        step: &Step,
+        at: StepAddresses,
+        projections: Partial,
+        rotation: Rotation,
+        out: Activations,
+    ) -> Result<(), GpuError> {
+        let shape = &kv.shape;
+        let (keys, values) = (kv.plane(layer, 0), kv.plane(layer, 1));
+        let rotate = RotateParams {
+            products: projections,
+            bias: rotation.bias,
+            frequencies: rotation.frequencies,
+            positions: at.section(step.positions),
+            table_starts: at.section(step.table_starts),
+            tables: at.section(step.tables),
+            query: self.query.address(),
+            keys,
+            values,
+            heads: shape.heads as u32,
+            kv_heads: shape.kv_heads as u32,
+            dimension: shape.dimension as u32,
+            adjacent: rotation.pairs_are_adjacent,
+        };
+        let variant = HEAD_DIMENSIONS.iter().position(|dimension| *dimension == shape.dimension);
+        let variant = variant.ok_or_else(|| {
+            GpuError::Unsupported(format!("no attention for heads of {} dimensions", shape.dimension))
+        })?;
+        let by_chunks = Self::uses_chunks(gpu, shape, step);
+        let attend = AttendParams {
+            query: self.query.address(),
+            keys,
+            values,
+            tiles: at.section(step.tiles),
+            tables: at.section(step.tables),
+            out: if by_chunks { self.chunk_sums.address() } else { self.rows.address() },
+            weights: self.chunk_weights.address(),
+            tile_count: step.tile_count as u32,
+            rows: step.rows as u32,
+            heads: shape.heads as u32,
+            kv_heads: shape.kv_heads as u32,
+            chunks: step.chunks as u32,
+            scale: std::f32::consts::LOG2_E / (shape.dimension as f32).sqrt(),
+        };
+        let width = shape.heads * shape.dimension;
+        let threads = 32 * WARPS as u32;
+        // SAFETY: the caller's promise; the scratch was sized by `reserve` for this step.
+        unsafe {
+            let grid = [shape.heads + 2 * shape.kv_heads, step.rows, 1];
+            gpu.launch(&gpu.kernels.rotate, grid, 64, 0, &rotate)?;
+            if by_chunks {
+                let grid = [step.tile_count, shape.kv_heads, step.chunks.div_ceil(WARPS)];
+                gpu.launch(&gpu.kernels.attend_chunks[variant], grid, threads, 0, &attend)?;
+                let merge = MergeParams {
+                    sums: self.chunk_sums.address(),
+                    weights: self.chunk_weights.address(),
+                    positions: at.section(step.positions),
+                    out,
+                    rows: step.rows as u32,
+                    heads: shape.heads as u32,
+                    dimension: shape.dimension as u32,
+                };
+                let grid = [(out.columns as usize).div_ceil(4 * 128), step.rows, 1];
+                gpu.launch(&gpu.kernels.attend_merge, grid, 128, 0, &merge)
+            } else {
+                let grid = [step.tile_count.div_ceil(WARPS), shape.kv_heads, 1];
+                gpu.launch(&gpu.kernels.attend_prompt[variant], grid, threads, 0, &attend)?;
+                let params = PackParams { rows: self.rows.address(), out, columns: width as u32 };
+                rows::pack(gpu, step.rows, &params)
+            }
+        }
+    }
+}
+
+/// Query heads that share a key-value head.
+pub fn group(shape: &AttentionShape) -> usize {
+    shape.group()
+}

@@ -1,0 +1,139 @@
+//! The compiled kernels: machine code for Hopper, PTX for every other device from Ampere on.
+
+use std::sync::Arc;
+
+use cudarc::{
+    driver::{CudaContext, CudaFunction, CudaModule, DriverError, sys::CUfunction_attribute},
+    nvrtc::Ptx,
+};
+
+use super::GpuError;
+
+/// One source file's artefacts.
+struct Module {
+    hopper: &'static [u8],
+    portable: &'static str,
+}
+
+macro_rules! module {
+    ($name:literal) => {
+        Module {
+            hopper: include_bytes!(concat!("../../kernels/built/", $name, ".sm_90a.cubin")),
+            portable: include_str!(concat!("../../kernels/built/", $name, ".compute_80.ptx")),
+        }
+    };
+}
+
+const MULTIPLY: Module = module!("multiply");
+const ROWS: Module = module!("rows");
+const ATTENTION: Module = module!("attention");
+
+/// Head dimensions that attention is compiled for.
+pub(super) const HEAD_DIMENSIONS: [usize; 3] = [32, 64, 128];
+
+/// Every kernel, ready to launch.
+pub(super) struct Kernels {
+    /// As `multiply.rs` lists the variants.
+    pub multiply: [CudaFunction; 6],
+    pub embed: CudaFunction,
+    pub normalize: CudaFunction,
+    pub gate: CudaFunction,
+    pub pack: CudaFunction,
+    pub rotate: CudaFunction,
+    /// By [`HEAD_DIMENSIONS`].
+    pub attend_chunks: [CudaFunction; 3],
+    pub attend_prompt: [CudaFunction; 3],
+    pub attend_merge: CudaFunction,
+    pub copy_pages: CudaFunction,
+}
+
+impl Kernels {
+    /// `shared_bytes` is the most that a block may ask for.
+    pub fn load(
+        context: &Arc<CudaContext>,
+        capability: (i32, i32),
+        shared_bytes: usize,
+    ) -> Result<Self, GpuError> {
+        let failed = |error: DriverError| GpuError::Driver(format!("it refuses the kernels ({error:?})"));
+        let load = |module: &Module| {
+            let image = match capability {
+                (9, 0) => Ptx::from_binary(module.hopper.to_vec()),
+                _ => Ptx::from_src(module.portable),
+            };
+            context.load_module(image).map_err(failed)
+        };
+        let (multiply, rows, attention) = (load(&MULTIPLY)?, load(&ROWS)?, load(&ATTENTION)?);
+        let get = |module: &Arc<CudaModule>, name: &str| module.load_function(name).map_err(failed);
+        let multiplications = [
+            get(&multiply, "multiply_8_small")?,
+            get(&multiply, "multiply_8")?,
+            get(&multiply, "multiply_16")?,
+            get(&multiply, "multiply_32")?,
+            get(&multiply, "multiply_128")?,
+            get(&multiply, "multiply_128_walk")?,
+        ];
+        for function in &multiplications {
+            let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(attribute, shared_bytes as i32).map_err(failed)?;
+        }
+        let by_dimension = |name: &str| -> Result<[CudaFunction; 3], GpuError> {
+            let [a, b, c] = HEAD_DIMENSIONS.map(|dimension| get(&attention, &format!("{name}_{dimension}")));
+            Ok([a?, b?, c?])
+        };
+        Ok(Self {
+            multiply: multiplications,
+            embed: get(&rows, "embed")?,
+            normalize: get(&rows, "normalize")?,
+            gate: get(&rows, "gate")?,
+            pack: get(&rows, "pack")?,
+            rotate: get(&attention, "rotate")?,
+            attend_chunks: by_dimension("attend_chunks")?,
+            attend_prompt: by_dimension("attend_prompt")?,
+            attend_merge: get(&attention, "attend_merge")?,
+            copy_pages: get(&attention, "copy_pages")?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, process::Command};
+
+    use super::*;
+
+    /// `build` writes the hashes of what it compiled; a source changed since then needs building again.
+    #[test]
+    fn artefacts_are_built_from_these_sources() {
+        let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+        let hashes = std::fs::read_to_string(kernels.join("built/sources.sha256")).expect("hashes");
+        let named: Vec<&str> = hashes.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+        let mut sources: Vec<String> = std::fs::read_dir(&kernels)
+            .expect("sources")
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name == "build" || name.ends_with(".cu") || name.ends_with(".cuh"))
+            .collect();
+        sources.sort();
+        let mut sorted = named.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, sources, "a source is not among the hashes; run inference/kernels/build");
+        let check = Command::new("sha256sum")
+            .args(["--check", "--quiet", "built/sources.sha256"])
+            .current_dir(&kernels)
+            .output()
+            .expect("sha256sum runs");
+        assert!(
+            check.status.success(),
+            "run inference/kernels/build: {}",
+            String::from_utf8_lossy(&check.stdout)
+        );
+    }
+
+    #[test]
+    fn the_portable_kernels_have_no_unresolved_functions() {
+        for module in [MULTIPLY, ROWS, ATTENTION] {
+            assert!(!module.portable.contains(".extern .func"));
+            assert!(module.portable.contains(".target sm_80"));
+            assert_eq!(&module.hopper[..4], b"\x7fELF");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The arguments of each kernel, as the structures of the same names in `inference/kernels/*.cu` lay them out.
+//! Pointers are device addresses.
+
+use cudarc::driver::{DeviceRepr, sys::CUdeviceptr};
+
+/// Marks a kernel's argument.
+macro_rules! kernel_arguments {
+    ($($name:ident),* $(,)?) => {
+        $(
+            // SAFETY: plain old data, `repr(C)`, without references.
+            unsafe impl DeviceRepr for $name {}
+        )*
+    };
+}
+
+kernel_arguments!(
+    MultiplyParams,
+    EmbedParams,
+    NormalizeParams,
+    GateParams,
+    PackParams,
+    RotateParams,
+    AttendParams,
+    MergeParams,
+    CopyPagesParams
+);
+
+pub const MAX_PARTS: usize = 3;
+
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub struct Part {
+    pub weights: CUdeviceptr,
+    pub format: u32,
+    pub tiles: u32,
+    pub first_block: u32,
+    pub column: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Activations {
+    pub values: CUdeviceptr,
+    pub sums: CUdeviceptr,
+    pub padded_rows: u32,
+    pub columns: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct Partial {
+    pub values: CUdeviceptr,
+    pub splits: u32,
+    pub rows: u32,
+    pub stride: u32,
+}
+
+#[repr(C)]
+pub struct MultiplyParams {
+    pub parts: [Part; MAX_PARTS],
+    pub x: Activations,
+    pub out: CUdeviceptr,
+    pub part_count: u32,
+    pub rows: u32,
+    pub stride: u32,
+    pub splits: u32,
+}
+
+#[repr(C)]
+pub struct EmbedParams {
+    pub weights: CUdeviceptr,
+    pub tokens: CUdeviceptr,
+    pub residual: CUdeviceptr,
+    pub format: u32,
+    pub columns: u32,
+}
+
+#[repr(C)]
+pub struct NormalizeParams {
+    pub residual: CUdeviceptr,
+    pub update: Partial,
+    pub weight: CUdeviceptr,
+    pub wanted: CUdeviceptr,
+    pub out: Activations,
+    pub columns: u32,
+    pub epsilon: f32,
+}
+
+#[repr(C)]
+pub struct GateParams {
+    pub products: Partial,
+    pub out: Activations,
+    pub up_column: u32,
+    pub columns: u32,
+}
+
+#[repr(C)]
+pub struct PackParams {
+    pub rows: CUdeviceptr,
+    pub out: Activations,
+    pub columns: u32,
+}
+
+#[repr(C)]
+pub struct RotateParams {
+    pub products: Partial,
+    pub bias: CUdeviceptr,
+    pub frequencies: CUdeviceptr,
+    pub positions: CUdeviceptr,
+    pub table_starts: CUdeviceptr,
+    pub tables: CUdeviceptr,
+    pub query: CUdeviceptr,
+    pub keys: CUdeviceptr,
+    pub values: CUdeviceptr,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub dimension: u32,
+    pub adjacent: u32,
+}
+
+/// Five words; see `attention.cu`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct ItemTile {
+    pub first_row: u32,
+    pub first_item: u32,
+    pub items: u32,
+    pub start: u32,
+    pub table_start: u32,
+}
+
+#[repr(C)]
+pub struct AttendParams {
+    pub query: CUdeviceptr,
+    pub keys: CUdeviceptr,
+    pub values: CUdeviceptr,
+    pub tiles: CUdeviceptr,
+    pub tables: CUdeviceptr,
+    pub out: CUdeviceptr,
+    pub weights: CUdeviceptr,
+    pub tile_count: u32,
+    pub rows: u32,
+    pub heads: u32,
+    pub kv_heads: u32,
+    pub chunks: u32,
+    pub scale: f32,
+}
+
+#[repr(C)]
+pub struct MergeParams {
+    pub sums: CUdeviceptr,
+    pub weights: CUdeviceptr,
+    pub positions: CUdeviceptr,
+    pub out: Activations,
+    pub rows: u32,
+    pub heads: u32,
+    pub dimension: u32,
+}
+
+#[repr(C)]
+pub struct CopyPagesParams {
+    pub cache: CUdeviceptr,
+    pub copies: CUdeviceptr,
+    pub plane_bytes: u64,
+    pub page_bytes: u32,
+}

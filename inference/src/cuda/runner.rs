@@ -1,0 +1,391 @@
+//! One resident model on the GPU: weights in tiles, paged keys and values, and the forward of a step.
+//!
+//! A step is one list of kernels on one stream without a wait in it: the batch's integers go up, the wanted logits come
+//! down. A layer is normalize, query-key-value, rotate, attend (two kernels), output, normalize, gate-up, gate, down.
+
+use cudarc::driver::{PinnedHostSlice, sys::CUdeviceptr};
+
+use super::{
+    Gpu, GpuError,
+    attention::{self, AttentionScratch, AttentionShape, KvPages, Rotation, StepAddresses},
+    buffers::{Buffer, DeviceMatrix, Uploader},
+    graphs::{Found, Graph, Graphs},
+    multiply::Products,
+    params::{GateParams, NormalizeParams, Partial},
+    rows::{self, ActivationBuffer, NOTHING},
+    step::Step,
+};
+use crate::{
+    EngineError,
+    cpu::ops::RopePairing,
+    models::{ModelConfig, decoder},
+    scheduler::{Batch, BlockCopy},
+    weights::{Gguf, Matrix, matrix::load_vector},
+};
+
+/// Tokens computed in one step: about what fills the device, and bounds how long a prompt delays other streams.
+pub const STEP_TOKENS: usize = 2048;
+/// A row's normalization holds the row in shared memory, of which every device gives a block 48 KiB.
+const LARGEST_EMBEDDING: usize = 11_000;
+
+struct Layer {
+    attention_norm: Buffer,
+    query_key_value: Products,
+    bias: Option<Buffer>,
+    output: Products,
+    feed_forward_norm: Buffer,
+    gate_up: Products,
+    down: Products,
+}
+
+/// A model on a GPU. The CPU's counterpart is [`decoder::CpuRunner`].
+///
+/// Fields are dropped in order, the device last.
+pub struct CudaRunner {
+    embedding: Products,
+    layers: Vec<Layer>,
+    output_norm: Buffer,
+    /// `None` when tied to the embedding.
+    output: Option<Products>,
+    frequencies: Buffer,
+    kv: KvPages,
+    blocks: usize,
+    scratch: Scratch,
+    graphs: Graphs,
+    config: ModelConfig,
+    gpu: Gpu,
+}
+
+/// Activations of a step, kept from step to step.
+struct Scratch {
+    words: Buffer,
+    residual: Buffer,
+    /// Output of the last product, read by the kernel after it.
+    products: Buffer,
+    x: ActivationBuffer,
+    attention: AttentionScratch,
+    logits: Buffer,
+    /// Page-locked, so that the device writes it at full speed.
+    host_logits: PinnedHostSlice<f32>,
+}
+
+impl CudaRunner {
+    /// Loads a model. The cache gets `wanted_blocks` blocks, or as many as fit, but at least `least_blocks`.
+    pub fn new(
+        gpu: Gpu,
+        gguf: &Gguf,
+        config: &ModelConfig,
+        wanted_blocks: usize,
+        least_blocks: usize,
+    ) -> Result<Self, EngineError> {
+        let c = config;
+        let shape = AttentionShape {
+            layers: c.layers,
+            heads: c.heads,
+            kv_heads: c.kv_heads,
+            dimension: c.head_dimension,
+        };
+        let unsupported = |detail: String| Err(GpuError::Unsupported(detail).into());
+        if !shape.is_supported() {
+            return unsupported(format!("heads of {} dimensions have no kernel yet", c.head_dimension));
+        }
+        if !c.embedding.is_multiple_of(4) || !c.feed_forward.is_multiple_of(4) {
+            return unsupported("the model's widths are not multiples of 4".into());
+        }
+        if c.embedding > LARGEST_EMBEDDING {
+            return unsupported(format!("an embedding of {} is too wide for its kernels", c.embedding));
+        }
+        let mut uploader = Uploader::new(&gpu)?;
+        let mut load = |tensor: &str, rows: usize, columns: usize| -> Result<DeviceMatrix, EngineError> {
+            Ok(uploader.upload(&gpu, &Matrix::load(gguf, tensor, rows, columns)?)?)
+        };
+        let vector = |tensor: &str, length: usize| -> Result<Buffer, EngineError> {
+            Ok(Buffer::of(&gpu, "the model's weights", &load_vector(gguf, tensor, length)?)?)
+        };
+        let (attention_width, kv_width) = (c.heads * c.head_dimension, c.kv_heads * c.head_dimension);
+        let mut layers = Vec::with_capacity(c.layers);
+        for index in 0..c.layers {
+            let name = |suffix: &str| format!("blk.{index}.{suffix}");
+            let has_bias = c.architecture.has_query_key_value_bias()
+                || gguf.tensors().contains_key(&name("attn_q.bias"));
+            let bias = if has_bias {
+                let mut all = load_vector(gguf, &name("attn_q.bias"), attention_width)?;
+                all.extend(load_vector(gguf, &name("attn_k.bias"), kv_width)?);
+                all.extend(load_vector(gguf, &name("attn_v.bias"), kv_width)?);
+                Some(Buffer::of(&gpu, "the model's weights", &all)?)
+            } else {
+                None
+            };
+            let query_key_value = vec![
+                load(&name("attn_q.weight"), attention_width, c.embedding)?,
+                load(&name("attn_k.weight"), kv_width, c.embedding)?,
+                load(&name("attn_v.weight"), kv_width, c.embedding)?,
+            ];
+            let gate_up = vec![
+                load(&name("ffn_gate.weight"), c.feed_forward, c.embedding)?,
+                load(&name("ffn_up.weight"), c.feed_forward, c.embedding)?,
+            ];
+            let output = vec![load(&name("attn_output.weight"), c.embedding, attention_width)?];
+            let down = vec![load(&name("ffn_down.weight"), c.embedding, c.feed_forward)?];
+            layers.push(Layer {
+                attention_norm: vector(&name("attn_norm.weight"), c.embedding)?,
+                query_key_value: Products::new(&gpu, query_key_value),
+                bias,
+                output: Products::new(&gpu, output),
+                feed_forward_norm: vector(&name("ffn_norm.weight"), c.embedding)?,
+                gate_up: Products::new(&gpu, gate_up),
+                down: Products::new(&gpu, down),
+            });
+        }
+        let embedding = Products::whole(&gpu, load("token_embd.weight", c.vocabulary, c.embedding)?);
+        let output = match c.tied_embeddings {
+            true => None,
+            false => Some(Products::whole(&gpu, load("output.weight", c.vocabulary, c.embedding)?)),
+        };
+        let output_norm = vector("output_norm.weight", c.embedding)?;
+        let frequencies =
+            Buffer::of(&gpu, "the model's weights", decoder::load_rope(gguf, c)?.frequencies())?;
+        drop(uploader);
+        let blocks = blocks_that_fit(&gpu, c, &shape, wanted_blocks, least_blocks)?;
+        let kv = KvPages::new(&gpu, shape, blocks)?;
+        let scratch = Scratch::new(&gpu)?;
+        Ok(Self {
+            embedding,
+            layers,
+            output_norm,
+            output,
+            frequencies,
+            kv,
+            blocks,
+            scratch,
+            graphs: Graphs::default(),
+            config: config.clone(),
+            gpu,
+        })
+    }
+
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Blocks of the cache.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    pub fn kv_bytes(&self) -> usize {
+        self.kv.byte_length()
+    }
+
+    pub fn weights_bytes(&self) -> usize {
+        let layers = self.layers.iter().flat_map(|l| [&l.query_key_value, &l.output, &l.gate_up, &l.down]);
+        layers.chain([&self.embedding]).chain(&self.output).map(Products::byte_length).sum()
+    }
+
+    /// Shapes of steps that are recorded as graphs.
+    pub fn recorded_steps(&self) -> usize {
+        self.graphs.len()
+    }
+
+    /// Performs the copies that the scheduler asked for before the step.
+    pub fn copy_blocks(&mut self, copies: &[BlockCopy]) -> Result<(), GpuError> {
+        self.kv.copy_blocks(&self.gpu, copies)
+    }
+
+    /// Computes a step. Returns the wanted logits, `[wanted rows, vocabulary]`, in the batch's order; `None` when
+    /// `abandoned` said between two layers that nobody wants the result any more.
+    pub fn forward(
+        &mut self,
+        batch: &Batch,
+        abandoned: &dyn Fn() -> bool,
+    ) -> Result<Option<&[f32]>, GpuError> {
+        let step = Step::new(batch, attention::group(&self.kv.shape));
+        let vocabulary = self.config.vocabulary;
+        assert!(step.words[..step.rows].iter().all(|token| (*token as usize) < vocabulary));
+        assert!(step.words[step.tables..].iter().all(|block| (*block as usize) < self.blocks));
+        self.reserve(&step)?;
+        self.scratch.words.write(&self.gpu, &step.words)?;
+        let finished = match self.graphs.find(&step) {
+            Found::Ready(graph) => {
+                graph.launch()?;
+                true
+            }
+            Found::Worthwhile => match Graph::capture(&self.gpu, || self.queue(&step, &|| false)) {
+                Ok(graph) => {
+                    graph.launch()?;
+                    self.graphs.keep(&step, graph);
+                    true
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "steps cannot be recorded and take longer to start");
+                    self.graphs.refuse();
+                    self.queue(&step, abandoned)?
+                }
+            },
+            Found::Rare => self.queue(&step, abandoned)?,
+        };
+        if !finished {
+            // The words are overwritten by the next step; what was queued must have read them.
+            self.gpu.synchronize()?;
+            return Ok(None);
+        }
+        let stride = self.head().stride;
+        let length = step.wanted_rows * stride;
+        let failed = GpuError::during("reading the logits");
+        let host = self.scratch.host_logits.as_mut_slice().map_err(&failed)?;
+        self.scratch.logits.read(&self.gpu, &mut host[..length])?;
+        // Rows are padded to whole tiles of features on the device.
+        if stride != vocabulary {
+            for row in 1..step.wanted_rows {
+                host.copy_within(row * stride..row * stride + vocabulary, row * vocabulary);
+            }
+        }
+        Ok(Some(&host[..step.wanted_rows * vocabulary]))
+    }
+
+    fn head(&self) -> &Products {
+        self.output.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Makes room for a step. Allocates only when a step is larger than all before it.
+    fn reserve(&mut self, step: &Step) -> Result<(), GpuError> {
+        let (gpu, c, rows) = (&self.gpu, &self.config, step.rows);
+        let mut floats = 0;
+        for layer in &self.layers {
+            for products in [&layer.query_key_value, &layer.output, &layer.gate_up, &layer.down] {
+                floats = floats.max(products.output_length(gpu, rows)?);
+            }
+        }
+        let logits = step.wanted_rows * self.head().stride;
+        let before = self.scratch.addresses();
+        let s = &mut self.scratch;
+        s.words.reserve(gpu, "a step", step.words.len() * 4)?;
+        s.residual.reserve(gpu, "activations", rows * c.embedding * 4)?;
+        s.products.reserve(gpu, "activations", floats * 4)?;
+        let widest = c.embedding.max(c.feed_forward).max(c.heads * c.head_dimension);
+        s.x.reserve(gpu, rows, widest)?;
+        s.attention.reserve(gpu, &self.kv.shape, step)?;
+        s.logits.reserve(gpu, "logits", logits * 4)?;
+        if s.host_logits.len() < logits {
+            s.host_logits = pinned(gpu, logits + logits / 4)?;
+        }
+        if s.addresses() != before {
+            // Recorded steps name the old buffers.
+            self.graphs = Graphs::default();
+        }
+        Ok(())
+    }
+
+    /// Queues the kernels of a step. `false` when it was abandoned.
+    fn queue(&self, step: &Step, abandoned: &dyn Fn() -> bool) -> Result<bool, GpuError> {
+        let Self { gpu, config: c, scratch: s, kv, .. } = self;
+        let at = StepAddresses { words: s.words.address() };
+        let (rows, residual, products) = (step.rows, s.residual.address(), s.products.address());
+        let attention_width = c.heads * c.head_dimension;
+        let normalize = |update: Partial, weight: &Buffer, wanted: CUdeviceptr, count: usize| {
+            let out = s.x.shaped(count, c.embedding);
+            let params = NormalizeParams {
+                residual,
+                update,
+                weight: weight.address(),
+                wanted,
+                out,
+                columns: c.embedding as u32,
+                epsilon: c.norm_epsilon,
+            };
+            // SAFETY: the residual has the step's rows, the weight and the update `embedding` columns.
+            unsafe { rows::normalize(gpu, count, &params) }.map(|()| out)
+        };
+        // SAFETY: token ids were checked against the vocabulary; the residual was sized for the step.
+        unsafe { rows::embed(gpu, self.embedding.matrix(0), at.section(0), rows, residual)? };
+        let mut update = NOTHING;
+        for (index, layer) in self.layers.iter().enumerate() {
+            if abandoned() {
+                return Ok(false);
+            }
+            let x = normalize(update, &layer.attention_norm, 0, rows)?;
+            let rotation = Rotation {
+                bias: layer.bias.as_ref().map_or(0, Buffer::address),
+                frequencies: self.frequencies.address(),
+                pairs_are_adjacent: u32::from(c.architecture.rope_pairing() == RopePairing::Adjacent),
+            };
+            let attended = s.x.shaped(rows, attention_width);
+            // SAFETY: `reserve` sized every buffer for this step; kernels run in this order, so a buffer is read
+            // before the next kernel that writes it.
+            update = unsafe {
+                let projections = layer.query_key_value.launch(gpu, x, rows, products)?;
+                s.attention.attend(gpu, kv, index, step, at, projections, rotation, attended)?;
+                layer.output.launch(gpu, attended, rows, products)?
+            };
+            let x = normalize(update, &layer.feed_forward_norm, 0, rows)?;
+            let gated = s.x.shaped(rows, c.feed_forward);
+            // SAFETY: as above.
+            update = unsafe {
+                let gate_up = layer.gate_up.launch(gpu, x, rows, products)?;
+                let params = GateParams {
+                    products: gate_up,
+                    out: gated,
+                    up_column: layer.gate_up.columns[1] as u32,
+                    columns: c.feed_forward as u32,
+                };
+                rows::gate(gpu, rows, &params)?;
+                layer.down.launch(gpu, gated, rows, products)?
+            };
+        }
+        if step.wanted_rows > 0 {
+            let x = normalize(update, &self.output_norm, at.section(step.wanted), step.wanted_rows)?;
+            // SAFETY: as above; the wanted rows are rows of the step.
+            unsafe { self.head().launch(gpu, x, step.wanted_rows, s.logits.address())? };
+        }
+        Ok(true)
+    }
+}
+
+impl Scratch {
+    /// Of every buffer that kernels are given.
+    fn addresses(&self) -> [CUdeviceptr; 10] {
+        let (x, attention) = (self.x.addresses(), self.attention.addresses());
+        let own = [&self.words, &self.residual, &self.products, &self.logits].map(Buffer::address);
+        [own[0], own[1], own[2], own[3], x[0], x[1], attention[0], attention[1], attention[2], attention[3]]
+    }
+
+    fn new(gpu: &Gpu) -> Result<Self, GpuError> {
+        let empty = |what| Buffer::new(gpu, what, 0);
+        Ok(Self {
+            words: empty("a step")?,
+            residual: empty("activations")?,
+            products: empty("activations")?,
+            x: ActivationBuffer::new(gpu)?,
+            attention: AttentionScratch::new(gpu)?,
+            logits: empty("logits")?,
+            host_logits: pinned(gpu, 1)?,
+        })
+    }
+}
+
+fn pinned(gpu: &Gpu, length: usize) -> Result<PinnedHostSlice<f32>, GpuError> {
+    // SAFETY: floats have no invalid bit patterns, and only what the device wrote is read.
+    unsafe { gpu.context.alloc_pinned_with_flags(length, 0) }
+        .map_err(GpuError::during("reserving page-locked memory"))
+}
+
+/// Blocks for the cache: as many as wanted if a full step's activations still fit beside them.
+fn blocks_that_fit(
+    gpu: &Gpu,
+    c: &ModelConfig,
+    shape: &AttentionShape,
+    wanted: usize,
+    least: usize,
+) -> Result<usize, GpuError> {
+    let step = STEP_TOKENS * (8 * c.feed_forward + 2 * c.feed_forward + 16 * c.embedding) + (256 << 20);
+    let (free, _) = gpu.memory()?;
+    let blocks = wanted.min(free.saturating_sub(step) / shape.block_bytes());
+    if blocks < least {
+        return Err(GpuError::OutOfMemory {
+            what: "the cache of keys and values with a step's activations",
+            needed_mib: (least * shape.block_bytes() + step) >> 20,
+            free_mib: free >> 20,
+        });
+    }
+    Ok(blocks)
+}

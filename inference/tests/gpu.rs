@@ -1,0 +1,129 @@
+//! The GPU runner against the CPU's, on the device. Needs a GPU: runs where LACUNA_GPU_TESTS=1 says that there is one.
+
+use lacuna_inference::{
+    Backend, Device, Engine, EngineOptions, Model, ModelSource, Priority, Request, Sampling,
+    cpu::attention::KvPrecision,
+    cuda::{CudaRunner, Gpu, check},
+    kv_cache::{BLOCK_SIZE, BlockId},
+    models::decoder::{CpuRunner, WeightPrecision},
+    scheduler::{Batch, BatchEntry},
+    speculative::Speculation,
+};
+
+/// Normalized squared error of logits: activations, keys and values are bf16 on the GPU, F32 in the reference.
+const LOGITS_BOUND: f64 = 2e-3;
+const TOKENS: usize = 150;
+
+fn has_gpu() -> bool {
+    std::env::var("LACUNA_GPU_TESTS").is_ok_and(|value| value == "1")
+}
+
+fn models() -> Vec<Model> {
+    let recorded = |name: &str| {
+        let path = format!("{}/tests/reference/recorded/{name}.gguf", env!("CARGO_MANIFEST_DIR"));
+        ModelSource::Path(path.into())
+    };
+    let mut sources = ["qwen2-tied", "qwen2-untied", "qwen2-f32", "llama-rope-scaled"].map(recorded).to_vec();
+    sources.push(ModelSource::Embedded);
+    sources.iter().map(|source| Model::open(source).expect("the fixture opens")).collect()
+}
+
+fn tokens(count: usize, vocabulary: usize) -> Vec<u32> {
+    (0..count).map(|index| ((index * 7919 + 13) % vocabulary) as u32).collect()
+}
+
+/// Logits after every token, computed in pieces over a block table that runs backwards.
+fn in_pieces(runner: &mut CudaRunner, sequence: &[u32], piece: usize) -> Vec<f32> {
+    let blocks: Vec<BlockId> = (0..sequence.len().div_ceil(BLOCK_SIZE) as BlockId).rev().collect();
+    let mut all = Vec::new();
+    for (index, part) in sequence.chunks(piece).enumerate() {
+        let entry = BatchEntry {
+            sequence: 0,
+            tokens: part.to_vec(),
+            start: index * piece,
+            blocks: blocks.clone(),
+            logits: 0..part.len(),
+        };
+        let batch = Batch { copies: Vec::new(), entries: vec![entry] };
+        all.extend_from_slice(runner.forward(&batch, &|| false).expect("the GPU works").expect("wanted"));
+    }
+    all
+}
+
+#[test]
+fn kernels_match_the_cpu() {
+    if !has_gpu() {
+        return;
+    }
+    let gpu = Gpu::open(0).expect("a GPU");
+    for check in check::all(&gpu) {
+        let check = check.expect("the GPU works");
+        assert!(check.is_passed(), "{}: error {:.2e}, bound {:.0e}", check.name, check.error, check.bound);
+    }
+}
+
+#[test]
+fn logits_match_the_cpu_and_do_not_depend_on_the_pieces() {
+    if !has_gpu() {
+        return;
+    }
+    for model in models() {
+        let sequence = tokens(TOKENS, model.config().vocabulary);
+        let (gguf, config, blocks) = (model.gguf(), model.config(), TOKENS.div_ceil(BLOCK_SIZE));
+        let mut cpu = CpuRunner::new(gguf, config, blocks, 2, KvPrecision::F32, WeightPrecision::Dequantized)
+            .expect("the model loads");
+        let mut gpu = CudaRunner::new(Gpu::open(0).expect("a GPU"), gguf, config, blocks, blocks)
+            .expect("the model loads");
+        let whole = in_pieces(&mut gpu, &sequence, TOKENS);
+        let entry = BatchEntry {
+            sequence: 0,
+            tokens: sequence.clone(),
+            start: 0,
+            blocks: (0..blocks as BlockId).collect(),
+            logits: 0..TOKENS,
+        };
+        let batch = Batch { copies: Vec::new(), entries: vec![entry] };
+        let expected = cpu.forward(&batch, &|| false).expect("nobody abandons it");
+        let error = check::normalized_error(&whole, expected);
+        assert!(error <= LOGITS_BOUND, "{}: error {error:.2e}", model.name());
+        for piece in [1, 6, 13, 40] {
+            let pieces = in_pieces(&mut gpu, &sequence, piece);
+            assert!(pieces == whole, "{}: pieces of {piece} give other bits", model.name());
+        }
+    }
+}
+
+#[test]
+fn speculation_and_batching_change_no_token() {
+    if !has_gpu() {
+        return;
+    }
+    for model in models() {
+        let vocabulary = model.config().vocabulary;
+        let start = |speculation| {
+            let options = EngineOptions { device: Device::Cuda(0), speculation, ..EngineOptions::default() };
+            Engine::start(model.clone(), options).expect("the engine starts")
+        };
+        // Repeating prompts, so that there is something to guess.
+        let request = |seed: usize| Request {
+            prompt: tokens(24, vocabulary).iter().copied().cycle().take(100 + seed * 7).collect(),
+            max_tokens: 40,
+            deadline: None,
+            sampling: Sampling::GREEDY,
+            stop_tokens: Vec::new(),
+            stop_texts: Vec::new(),
+            priority: Priority::Interactive,
+        };
+        let run = |engine: &Engine, seed| {
+            engine.submit(request(seed)).expect("accepted").collect_blocking().expect("finished").tokens
+        };
+        let (plain, speculating) = (start(Speculation::Off), start(Speculation::Suffix));
+        let alone: Vec<_> = (0..4).map(|seed| run(&plain, seed)).collect();
+        let together: Vec<_> = (0..4).map(|seed| plain.submit(request(seed)).expect("accepted")).collect();
+        for (seed, generation) in together.into_iter().enumerate() {
+            let tokens = generation.collect_blocking().expect("finished").tokens;
+            assert_eq!(tokens, alone[seed], "{}: together", model.name());
+            assert_eq!(run(&speculating, seed), alone[seed], "{}: speculating", model.name());
+        }
+    }
+}
