@@ -15,7 +15,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use lacuna_indexer::Language;
 use lacuna_inference::{
-    Backend, Engine, EngineOptions, Event, Generation, Model, Output, Priority, Request, Sampling,
+    Backend, Device, Engine, EngineOptions, Event, Generation, Model, Output, Priority, Request, Sampling,
     milliseconds, speculative::Speculation,
 };
 use serde_json::{Value, json};
@@ -43,8 +43,8 @@ pub struct Arguments {
     #[arg(long, value_name = "PATH|embedded")]
     model: Option<String>,
 
-    /// What to compute on
-    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    /// What to compute on: auto, cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
     device: Device,
 
     /// Threads for computation; 0 takes the number of physical cores
@@ -89,22 +89,12 @@ pub struct Arguments {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Device {
-    Cpu,
-    Cuda,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Switch {
     On,
     Off,
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    ensure!(
-        arguments.device == Device::Cpu,
-        "this build runs models on the CPU only; leave --device out or give --device cpu"
-    );
     let bench = Bench::new(arguments)?;
     let measured = match &arguments.prompts {
         Some(file) => bench.given_prompts(file)?,
@@ -114,7 +104,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "engine": "lacuna",
         "version": env!("CARGO_PKG_VERSION"),
         "model": bench.model.name(),
-        "device": "cpu",
+        "device": bench.device,
         "threads": bench.threads,
         "speculation": arguments.spec == Switch::On,
         "load_ms": bench.load_ms,
@@ -136,6 +126,7 @@ struct Bench {
     model: Model,
     options: EngineOptions,
     generate: usize,
+    device: String,
     threads: usize,
     load_ms: f64,
 }
@@ -148,11 +139,21 @@ impl Bench {
             Switch::On => Speculation::default(),
             Switch::Off => Speculation::Off,
         };
-        let options = EngineOptions { threads: arguments.threads, speculation, ..EngineOptions::default() };
-        let engine = Engine::start(model.clone(), options.clone())?;
-        let threads = engine.status().threads;
-        let load_ms = milliseconds(began.elapsed());
-        Ok(Self { model, options, generate: arguments.r#gen as usize, threads, load_ms })
+        let options = EngineOptions {
+            device: arguments.device,
+            threads: arguments.threads,
+            speculation,
+            ..EngineOptions::default()
+        };
+        let status = Engine::start(model.clone(), options.clone())?.status();
+        Ok(Self {
+            model,
+            options,
+            generate: arguments.r#gen as usize,
+            device: status.device,
+            threads: status.threads,
+            load_ms: milliseconds(began.elapsed()),
+        })
     }
 
     /// An engine with an empty cache that holds so many tokens.
@@ -251,18 +252,18 @@ impl Bench {
                 "accepted_of_drafted": of(|decode| decode.acceptance),
             }));
         }
-        let bandwidth = memory_bandwidth(self.threads);
-        let floor = bandwidth / self.model.gguf().byte_length() as f64;
+        let mut measured = json!({ "rounds": rounds, "prefill": prefill, "decode": decode });
+        // The main memory's bandwidth bounds what the CPU can do; a GPU has a memory of its own.
         let single = decode.first().filter(|first| first["batch"] == 1);
-        let share =
-            single.and_then(|first| first["tokens_per_second"].as_f64()).map(|rate| 100.0 * rate / floor);
-        Ok(json!({
-            "rounds": rounds,
-            "prefill": prefill,
-            "decode": decode,
-            "memory_bandwidth_bytes_per_second": bandwidth,
-            "percent_of_memory_bandwidth": share,
-        }))
+        if let (Some(rate), "cpu") =
+            (single.and_then(|first| first["tokens_per_second"].as_f64()), &*self.device)
+        {
+            let bandwidth = memory_bandwidth(self.threads);
+            let floor = bandwidth / self.model.gguf().byte_length() as f64;
+            measured["memory_bandwidth_bytes_per_second"] = bandwidth.into();
+            measured["percent_of_memory_bandwidth"] = (100.0 * rate / floor).into();
+        }
+        Ok(measured)
     }
 
     fn decode(&self, corpus: &mut Corpus, depth: usize, batch: usize) -> anyhow::Result<Decode> {
