@@ -69,7 +69,8 @@ impl Server {
 }
 
 /// Serves one client until it says `exit` or its end of the pipe closes. The code is 0 after a proper `shutdown`.
-/// `cache_directory` is where the index is kept for the next start. The caller must end the process: a thread that reads standard input cannot be stopped.
+/// `cache_directory` is where the index is kept for the next start. The caller must end the process: a thread that reads
+/// standard input cannot be stopped.
 pub async fn serve<I, O>(input: I, output: O, opener: Opener, cache_directory: Option<PathBuf>) -> ExitCode
 where
     I: AsyncRead + Unpin,

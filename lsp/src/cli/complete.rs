@@ -126,12 +126,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         ..Config::default()
     });
 
-    let root = arguments.root.clone().unwrap_or_else(|| find_root(&path));
-    let root =
-        std::path::absolute(&root).with_context(|| format!("{}: not a usable directory", root.display()))?;
-    if !root.is_dir() {
-        bail!("{}: there is no such directory; give --root an existing one", root.display());
-    }
+    let root = workspace_root(arguments.root.as_deref(), &path)?;
     let workspace = Workspace::new(vec![root], lacuna_indexer::Options::default());
     // Known before the scan, it makes the scan begin around it.
     workspace.update(&path, Some(&text));
@@ -280,8 +275,19 @@ fn read_text(arguments: &Arguments, file: &Path) -> anyhow::Result<String> {
     })
 }
 
+/// The directory whose files give context: the one asked for, which must exist, else the one found.
+pub(super) fn workspace_root(asked: Option<&Path>, path: &Path) -> anyhow::Result<PathBuf> {
+    let root = asked.map_or_else(|| find_root(path), Path::to_path_buf);
+    let root =
+        std::path::absolute(&root).with_context(|| format!("{}: not a usable directory", root.display()))?;
+    if !root.is_dir() {
+        bail!("{}: there is no such directory; give --root an existing one", root.display());
+    }
+    Ok(root)
+}
+
 /// The nearest directory above the file that is a repository, else the file's own.
-pub(super) fn find_root(path: &Path) -> PathBuf {
+fn find_root(path: &Path) -> PathBuf {
     let parent = path.parent().unwrap_or(Path::new("."));
     parent.ancestors().find(|directory| directory.join(".git").exists()).unwrap_or(parent).to_path_buf()
 }

@@ -54,9 +54,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     })?;
     let path =
         std::path::absolute(&file).with_context(|| format!("{}: not a usable path", file.display()))?;
-    let root = arguments.root.clone().unwrap_or_else(|| super::complete::find_root(&path));
-    let root =
-        std::path::absolute(&root).with_context(|| format!("{}: not a usable directory", root.display()))?;
+    let root = super::complete::workspace_root(arguments.root.as_deref(), &path)?;
     let options = Options { cache_directory: indexing::cache_directory(), ..Options::default() };
     let workspace = Workspace::new(vec![root], options);
     let report = workspace.scan(&mut |_| {}, &AtomicBool::new(false));
@@ -88,7 +86,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     } else {
         for item in &items {
             writeln!(output, "--- {}, {} tokens: {}", item.path, item.cost, item.reason)?;
-            write!(output, "{}", item.text)?;
+            writeln!(output, "{}", item.text.trim_end())?;
         }
         eprintln!(
             "{used} of {budget} tokens in {context_ms:.1} ms, after {:.0} ms for the index",
