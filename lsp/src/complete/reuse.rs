@@ -114,7 +114,8 @@ impl Entry {
     }
 }
 
-fn tail(text: &str) -> &str {
+/// The end of a text, as far as it is compared.
+pub fn tail(text: &str) -> &str {
     let mut at = text.len().saturating_sub(COMPARED_BYTES);
     while !text.is_char_boundary(at) {
         at += 1;
@@ -122,7 +123,8 @@ fn tail(text: &str) -> &str {
     &text[at..]
 }
 
-fn head(text: &str) -> &str {
+/// The beginning of a text, as far as it is compared.
+pub fn head(text: &str) -> &str {
     let mut at = text.len().min(COMPARED_BYTES);
     while !text.is_char_boundary(at) {
         at -= 1;
