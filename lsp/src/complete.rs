@@ -301,6 +301,7 @@ impl Completer {
                 sampling: sampling(number),
                 stop_tokens: prepared.prompt.stop_tokens.clone(),
                 stop_texts: prepared.prompt.stop_texts.clone(),
+                constraint: None,
                 priority: ask.priority,
             };
             match self.backend.submit(request) {
