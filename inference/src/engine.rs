@@ -27,7 +27,7 @@ use crate::{
     scheduler::{Limits, Scheduler, SequenceId},
     speculative::{Drafter, Speculation},
     stop_text::StopText,
-    tokenizer::TextStream,
+    tokenizer::{TextStream, Tokenizer},
 };
 
 const RUNNING_LIMIT: usize = 16;
@@ -135,6 +135,7 @@ impl Engine {
             next_id: 0,
             context,
             speculation: options.speculation,
+            masked: Vec::new(),
             status: status.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -205,6 +206,8 @@ struct Active {
     text: TextStream,
     stop_text: StopText,
     log_probability_sum: f64,
+    /// Tokens in that sum.
+    scored_tokens: usize,
     stats: RequestStats,
 }
 
@@ -223,6 +226,8 @@ struct Worker {
     next_id: SequenceId,
     context: usize,
     speculation: Speculation,
+    /// Logits under a constraint, kept from step to step.
+    masked: Vec<f32>,
     status: Arc<Mutex<EngineStatus>>,
 }
 
@@ -262,6 +267,7 @@ impl Worker {
         let id = self.next_id;
         self.next_id += 1;
         let prompt = std::mem::take(&mut request.prompt);
+        request.constraint = request.constraint.filter(|constraint| !constraint.is_fulfilled());
         let stats = RequestStats { prompt_tokens: prompt.len(), ..RequestStats::default() };
         if !self.scheduler.add(id, prompt, request.priority) {
             let waiting = self.scheduler.waiting();
@@ -277,9 +283,10 @@ impl Worker {
             first_token: None,
             sampler: Sampler::new(request.sampling.clone()),
             drafter: None,
-            text: TextStream::new(self.model.tokenizer().clone()),
+            text: TextStream::default(),
             stop_text: StopText::new(request.stop_texts.clone()),
             log_probability_sum: 0.0,
+            scored_tokens: 0,
             stats,
             request,
         });
@@ -332,10 +339,10 @@ impl Worker {
             let mut accepted = Vec::with_capacity(rows.len());
             let mut reason = None;
             for (index, row) in rows.iter().enumerate() {
-                let choice = active.sampler.choose(row);
+                let choice = choose(active, self.model.tokenizer(), row, &mut self.masked);
                 accepted.push(choice.token);
                 let length = entry.start + entry.logits.start + 1 + accepted.len();
-                reason = emit(active, choice, length >= self.context);
+                reason = emit(active, self.model.tokenizer(), choice, length >= self.context);
                 if reason.is_some() || drafts.get(index) != Some(&choice.token) {
                     break;
                 }
@@ -404,8 +411,8 @@ impl Worker {
         let first = active.first_token.unwrap_or(now);
         active.stats.prefill_ms = milliseconds(first - started);
         active.stats.decode_ms = milliseconds(now - first);
-        if active.stats.generated_tokens > 0 {
-            let mean = active.log_probability_sum / active.stats.generated_tokens as f64;
+        if active.scored_tokens > 0 {
+            let mean = active.log_probability_sum / active.scored_tokens as f64;
             active.stats.mean_log_probability = Some(mean as f32);
         }
         let text = if reason == StopReason::StopText { String::new() } else { active.stop_text.finish() };
@@ -427,16 +434,40 @@ impl Worker {
     }
 }
 
+/// The next token from its row of logits, among those that the request's constraint allows. A constraint that no
+/// token fits is given up.
+fn choose(active: &mut Active, tokenizer: &Tokenizer, logits: &[f32], masked: &mut Vec<f32>) -> Choice {
+    if let Some(constraint) = &active.request.constraint {
+        if constraint.mask(tokenizer.vocabulary(), &active.request.stop_tokens, logits, masked) {
+            return active.sampler.choose(masked);
+        }
+        active.request.constraint = None;
+        active.stats.constraint_dropped = true;
+    }
+    active.sampler.choose(logits)
+}
+
 /// Takes a new token into the answer. Returns why the answer ends with it, if it does.
-fn emit(active: &mut Active, choice: Choice, context_full: bool) -> Option<StopReason> {
+fn emit(
+    active: &mut Active,
+    tokenizer: &Tokenizer,
+    choice: Choice,
+    context_full: bool,
+) -> Option<StopReason> {
     let Choice { token, log_probability } = choice;
     active.first_token.get_or_insert_with(Instant::now);
     if active.request.stop_tokens.contains(&token) {
         return Some(StopReason::StopToken);
     }
     active.stats.generated_tokens += 1;
-    active.log_probability_sum += f64::from(log_probability);
-    let completed = active.text.push(token);
+    let bytes = tokenizer.token_bytes(token);
+    let hidden = active.request.constraint.as_mut().map_or(0, |constraint| constraint.advance(bytes));
+    active.request.constraint.take_if(|constraint| constraint.is_fulfilled());
+    if hidden == 0 || hidden < bytes.len() {
+        active.log_probability_sum += f64::from(log_probability);
+        active.scored_tokens += 1;
+    }
+    let completed = active.text.push(&bytes[hidden..]);
     let (text, stopped) = active.stop_text.push(&completed);
     let _ = active.events.try_send(Event::Token { id: token, text, log_probability });
     if stopped {

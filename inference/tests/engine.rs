@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use lacuna_inference::{
-    Backend, Engine, EngineError, EngineOptions, Event, Model, ModelSource, Output, Priority, Request,
-    Sampling, StopReason, fim::FimParts, speculative::Speculation,
+    Backend, Constraint, Engine, EngineError, EngineOptions, Event, Model, ModelSource, Output, Priority,
+    Request, Sampling, StopReason, fim::FimParts, speculative::Speculation,
 };
 
 const SOURCE: &str = include_str!("../src/scheduler.rs");
@@ -35,6 +35,7 @@ fn request(prompt: Vec<u32>, max_tokens: usize) -> Request {
         sampling: Sampling::GREEDY,
         stop_tokens: Vec::new(),
         stop_texts: Vec::new(),
+        constraint: None,
         priority: Priority::Interactive,
     }
 }
@@ -76,6 +77,92 @@ fn speculation_changes_no_token() {
         }
     }
     assert!(drafted > 0, "nothing was ever drafted right, so this shows nothing");
+}
+
+/// What stands at the beginning of an answer is what was demanded, whatever else the model would say; speculation
+/// changes nothing; the literal is in the tokens and not in the text.
+#[test]
+fn constraints_hold_with_and_without_speculation() {
+    let plain = engine(EngineOptions { speculation: Speculation::Off, ..EngineOptions::default() });
+    let speculating = engine(EngineOptions::default());
+    let tokenizer = plain.model().tokenizer();
+    let stop_tokens = plain.model().fim().unwrap().stop_tokens().to_vec();
+    let members = ["running", "waiting", "waiting_limit", "blocks_total", "cache"];
+    // Literal, words, and with what the spelled text begins.
+    let cases: &[(&str, Constraint, &[&str])] = &[
+        ("", Constraint::literal(""), &[""]),
+        ("sequ", Constraint::literal("sequ"), &["sequ"]),
+        (" zebra crossing é🦀", Constraint::literal(" zebra crossing é🦀"), &[" zebra crossing é🦀"]),
+        ("", Constraint::one_of(members), &members),
+        (".wai", Constraint::literal(".wai").completing("wai", members), &[".waiting", ".waiting_limit"]),
+    ];
+    let mut accepted = 0;
+    for (seed, at) in [30, 150, 260, 330].into_iter().enumerate() {
+        for (literal, constraint, beginnings) in cases {
+            for temperature in [0.0, 1.0] {
+                let ask = |engine: &Engine| {
+                    let sampling = Sampling { temperature, seed: seed as u64, ..Sampling::GREEDY };
+                    let constraint = Some(constraint.clone());
+                    let stop_tokens = stop_tokens.clone();
+                    let prompt = prompt(engine, at, 40);
+                    run(engine, Request { sampling, constraint, stop_tokens, ..request(prompt, 48) })
+                };
+                let (expected, found) = (ask(&plain), ask(&speculating));
+                assert_eq!(expected.tokens, found.tokens, "line {at}, {constraint:?}");
+                assert_eq!(expected.log_probabilities, found.log_probabilities);
+                assert_eq!((expected.text.as_str(), expected.reason), (found.text.as_str(), found.reason));
+                accepted += found.stats.accepted_tokens;
+                let spelled = tokenizer.decode(&found.tokens);
+                assert_eq!(spelled, format!("{literal}{}", found.text));
+                let word_ends = |beginning: &&&str| {
+                    spelled.strip_prefix(**beginning).is_some_and(|rest| {
+                        *literal == **beginning
+                            || !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_')
+                    })
+                };
+                assert!(
+                    beginnings.iter().any(|beginning| word_ends(&beginning)),
+                    "{constraint:?}: {spelled:?}"
+                );
+                assert!(!found.stats.constraint_dropped);
+            }
+        }
+    }
+    assert!(accepted > 0, "nothing was ever drafted right, so this shows nothing");
+}
+
+#[test]
+fn a_constraint_that_nothing_fits_is_dropped_and_said_so() {
+    let engine = engine(EngineOptions::default());
+    let prompt = prompt(&engine, 150, 30);
+    let free = run(&engine, request(prompt.clone(), 8));
+    // Every token that could spell the literal ends the answer, and may not come before the literal is there.
+    let tokenizer = engine.model().tokenizer();
+    let stop_tokens: Vec<u32> = (0..tokenizer.vocabulary_size() as u32)
+        .filter(|id| tokenizer.token_bytes(*id).starts_with(b"~"))
+        .collect();
+    let constraint = Some(Constraint::literal("~"));
+    let output = run(&engine, Request { constraint, stop_tokens, ..request(prompt, 8) });
+    assert!(output.stats.constraint_dropped);
+    assert_eq!((output.tokens, output.text), (free.tokens, free.text));
+}
+
+#[test]
+fn a_healed_prompt_spells_the_typed_text_again() {
+    let engine = engine(EngineOptions::default());
+    let tokenizer = engine.model().tokenizer();
+    let fim = engine.model().fim().unwrap();
+    for typed in ["let scheduler = Schedul", "    self.runn", "fn main() {\n    let a_"] {
+        let prefix = tokenizer.encode(typed);
+        let healed = tokenizer.heal(&prefix);
+        assert!(!healed.literal.is_empty());
+        let parts = FimParts { prefix: healed.kept, ..FimParts::default() };
+        let constraint = Some(Constraint::literal(&healed.literal));
+        let prompt = fim.assemble(tokenizer, &parts).tokens;
+        let output = run(&engine, Request { constraint, ..request(prompt, 16) });
+        let spelled = tokenizer.decode(&[healed.kept, &output.tokens].concat());
+        assert_eq!(spelled, format!("{typed}{}", output.text));
+    }
 }
 
 #[test]

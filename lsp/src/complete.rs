@@ -27,7 +27,7 @@ use std::{
 use futures_util::FutureExt;
 use lacuna_indexer::{RecentEdit, Workspace};
 use lacuna_inference::{
-    Backend, EngineError, Priority, PromptStyle, Request, Sampling, milliseconds,
+    Backend, Constraint, EngineError, Priority, PromptStyle, Request, Sampling, milliseconds,
 };
 use ropey::Rope;
 use tokio::sync::{Semaphore, oneshot};
@@ -39,7 +39,7 @@ use answer::Answer;
 use explain::{Explain, Explained, Source, Stop};
 use flight::{Demand, Pilot};
 use line_tokens::LineTokens;
-use postprocess::{Around, postprocess};
+use postprocess::{Around, Step, postprocess};
 use prompt::{Prompt, Shown};
 use shape::Shape;
 use site::Site;
@@ -398,6 +398,7 @@ impl Completer {
             sampling: sampling(number),
             stop_tokens: prompt.stop_tokens.clone(),
             stop_texts: prompt.stop_texts.clone(),
+            constraint: (!prompt.literal.is_empty()).then(|| Constraint::literal(&prompt.literal)),
             priority: ask.priority,
         }
     }
@@ -409,8 +410,7 @@ impl Completer {
         prepared: &Prepared,
         pilot: &Pilot,
     ) -> Result<Vec<Answer>, EngineError> {
-        let submitted = Instant::now();
-        let give_up = submitted + Duration::from_millis(ask.config.deadline_ms) + ENGINE_GRACE;
+        let give_up = Instant::now() + Duration::from_millis(ask.config.deadline_ms) + ENGINE_GRACE;
         let mut generations = Vec::new();
         for number in 0..wanted(ask) {
             match self.backend.submit(self.request(ask, &prepared.prompt, number)) {
@@ -424,7 +424,7 @@ impl Completer {
         let mut answers = Vec::new();
         for (number, generation) in generations.into_iter().enumerate() {
             let pilot = (number == 0).then_some(pilot);
-            let reading = answer::read(generation, &around, &prepared.prompt, pilot, submitted);
+            let reading = answer::read(generation, &around, &prepared.prompt, pilot);
             match tokio::time::timeout_at(give_up.into(), reading).await {
                 Ok(Ok(answer)) => answers.push(answer),
                 Ok(Err(error)) if answers.is_empty() => return Err(error),
@@ -449,14 +449,23 @@ impl Completer {
             if number == 0 {
                 answer.describe(&mut explain);
                 explain.postprocessing = steps;
-                explain.cache_miss = answer.stats.as_ref().and_then(|stats| {
-                    self.prompts.note(prepared.site.key(), &prepared.prompt, stats.cached_tokens)
+                let cached = answer.stats.cached_tokens;
+                explain.cache_miss = self.prompts.note(prepared.site.key(), &prepared.prompt, cached);
+            }
+            if text.is_empty() || texts.contains(&text) {
+                continue;
+            }
+            let confidence = answer.confidence();
+            if confidence < ask.config.least_confidence as f32 / 100.0 {
+                explain.postprocessing.push(Step {
+                    step: "confidence",
+                    why: "the model is less sure of it than leastConfidence asks",
+                    removed: text,
                 });
+                continue;
             }
-            if !text.is_empty() && !texts.contains(&text) {
-                texts.push(text);
-                explain.mean_log_probabilities.push(answer.mean_log_probability());
-            }
+            texts.push(text);
+            explain.confidence.push(confidence);
         }
         explain.source = Source::Model;
         let why = explain.postprocessing.last().map_or("the model ended at once", |step| step.why);

@@ -102,6 +102,7 @@ mod tests {
             stop_texts: Vec::new(),
             suffix: ranges[0].clone(),
             prefix: ranges[1].clone(),
+            literal: String::new(),
             rejoin: None,
             tokens,
         }

@@ -60,8 +60,9 @@ pub struct Explain {
     pub raw: String,
     pub postprocessing: Vec<Step>,
     pub texts: Vec<String>,
-    /// Of each text that the model has written for this: how likely its tokens were to the model.
-    pub mean_log_probabilities: Vec<Option<f32>>,
+    /// How sure the model is of each text that it has written for this: the geometric mean of the probabilities of its
+    /// tokens, from 0 to 1.
+    pub confidence: Vec<f32>,
 }
 
 /// Why generation ended.

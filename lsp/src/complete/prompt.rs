@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use lacuna_indexer::{ContextItem, Language};
 use lacuna_inference::{
-    Model, PromptStyle,
+    Healed, Model, PromptStyle,
     fim::{FimChunk, FimOrder, FimParts, FimTemplate},
 };
 use serde::Serialize;
@@ -37,6 +37,9 @@ pub struct Prompt {
     /// Where the text after and before the cursor lie in `tokens`.
     pub suffix: Range<usize>,
     pub prefix: Range<usize>,
+    /// Text before the cursor that `tokens` leave out: it may be the beginning of another token, so the answer has to
+    /// begin with it (token healing). The engine takes it from the answer.
+    pub literal: String,
     /// What the answer may repeat before it continues at the cursor (chat style).
     pub rejoin: Option<Rejoin>,
 }
@@ -122,15 +125,23 @@ pub fn fim(
         FimOrder::Psm => frozen,
         FimOrder::Spm | FimOrder::SuffixPrefix => cursor,
     };
+    let prefix = tokens.encode(&shown.text[start..frozen]);
+    let typed = tokens.encode(&shown.text[frozen..cursor]);
+    let tokenizer = tokens.tokenizer();
+    let unhealed = |ids| Healed { kept: ids, literal: String::new() };
+    let (prefix, typed) = match template.order() {
+        FimOrder::Psm => (unhealed(&prefix), tokenizer.heal(&typed)),
+        FimOrder::Spm | FimOrder::SuffixPrefix => (tokenizer.heal(&prefix), unhealed(&typed)),
+    };
     let prompt = template.assemble(
-        tokens.tokenizer(),
+        tokenizer,
         &FimParts {
             repository: repository.filter(|_| !chunks.is_empty()),
             chunks: &chunks,
             path: Some(shown.path),
-            prefix: &tokens.encode(&shown.text[start..frozen]),
+            prefix: prefix.kept,
             suffix: &tokens.encode(&shown.text[resumed..end]),
-            typed: &tokens.encode(&shown.text[frozen..cursor]),
+            typed: typed.kept,
         },
     );
     Prompt {
@@ -152,10 +163,13 @@ pub fn fim(
         },
         suffix: prompt.suffix,
         prefix: prompt.prefix,
+        literal: prefix.literal + &typed.literal,
         rejoin: None,
     }
 }
 
+/// A shorter line before the cursor is not taken for repeated.
+const LEAST_REPEATED_BYTES: usize = 4;
 /// Marks the place to fill in a chat message.
 const HOLE: &str = "[[HOLE]]";
 
@@ -210,6 +224,7 @@ pub fn chat(
         // About there: the request and the answer's beginning stand behind the code.
         suffix: prompt.len()..prompt.len(),
         prefix: code..prompt.len(),
+        literal: String::new(),
         tokens: prompt,
         style: PromptStyle::Chat,
         stop_tokens: model.end_of_text().into_iter().collect(),
@@ -240,6 +255,15 @@ fn harmless(text: &str) -> String {
 }
 
 impl Prompt {
+    /// As [`Self::join`] for an unfinished answer; `None` while it may yet turn out to repeat the cursor's line.
+    pub fn join_part(&self, answer: &str) -> Option<String> {
+        let repeats = |rejoin: &Rejoin| {
+            let line = rejoin.line_before.trim();
+            line.len() >= LEAST_REPEATED_BYTES && line.starts_with(answer.trim())
+        };
+        (!self.rejoin.as_ref().is_some_and(repeats)).then(|| self.join(answer))
+    }
+
     /// The answer as it stands at the cursor.
     pub fn join(&self, answer: &str) -> String {
         match &self.rejoin {
@@ -254,7 +278,7 @@ impl Rejoin {
     pub fn join(&self, answer: &str) -> String {
         let repeated = self.line_before.trim_start();
         // The model began the line again although it was given.
-        if repeated.trim_end().len() >= 4
+        if repeated.trim_end().len() >= LEAST_REPEATED_BYTES
             && let Some(rest) = answer.trim_start().strip_prefix(repeated.trim_end())
         {
             return strip_common(rest, &self.white_space).to_string();
