@@ -64,6 +64,12 @@ impl Constraint {
         self
     }
 
+    /// The text that comes first and is no part of the answer's text, as far as it is still to come.
+    pub fn hidden_text(&self) -> String {
+        let hidden = self.spellings.first().map_or(&[][..], |first| &first[..self.hidden.min(first.len())]);
+        String::from_utf8_lossy(hidden).into_owned()
+    }
+
     /// Nothing more is demanded.
     pub fn is_fulfilled(&self) -> bool {
         match self.then {
