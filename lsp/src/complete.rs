@@ -470,10 +470,15 @@ impl Completer {
         explain.source = Source::Model;
         let why = explain.postprocessing.last().map_or("the model ended at once", |step| step.why);
         explain.outcome = outcome(&texts, why);
-        self.reuse
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remember(&prepared.site.cursor(ask), texts.clone());
+        // Short for having been made ahead of need: whoever asks there gets the whole one.
+        let is_cut = ask.priority == Priority::Background
+            && answers.iter().any(|answer| answer.stop == Stop::MaxTokens);
+        if !is_cut {
+            self.reuse
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remember(&prepared.site.cursor(ask), texts.clone());
+        }
         explain.milliseconds.postprocess = clock.lap();
         Landed { site: prepared.site, texts, explain }
     }
