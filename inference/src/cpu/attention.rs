@@ -7,8 +7,10 @@
 
 use half::{f16, slice::HalfFloatSliceExt};
 
+#[cfg(target_arch = "x86_64")]
+use super::attention_avx2;
 use super::{
-    ops::{dispatched, fast_exp, fused},
+    ops::{fast_exp, fused},
     shared_mut::SharedMut,
     threads::ThreadPool,
 };
@@ -17,10 +19,11 @@ use crate::kv_cache::{BLOCK_SIZE, BlockId};
 /// Queries (rows times query heads of a group) that share one conversion of a chunk of keys and values.
 const QUERIES_PER_TILE: usize = 32;
 /// Positions with a softmax of their own.
-const CHUNK: usize = 4 * BLOCK_SIZE;
-/// Elements of a value row that are summed in registers at a time.
-const WIDE: usize = 32;
-const NARROW: usize = 8;
+pub(super) const CHUNK: usize = 4 * BLOCK_SIZE;
+/// Queries that are multiplied with a key together.
+pub(super) const TOGETHER: usize = 4;
+/// Lanes that sums run in, whether the CPU has vectors of them or not.
+const LANES: usize = 8;
 
 /// How keys and values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,8 +257,8 @@ struct Tile<'a> {
 
 /// What a tile computes with. A state is one query: a row and a member of the group of heads.
 struct Scratch {
-    /// `[state][dimension]`, scaled.
-    queries: Vec<f32>,
+    /// `[four states][dimension][state]`, scaled; states that fill up the last four are zero.
+    queries: Vec<[f32; TOGETHER]>,
     /// `[dimension][token]` of one block.
     keys: Vec<f32>,
     /// `[token][dimension]` of one chunk.
@@ -273,10 +276,10 @@ struct Scratch {
 impl Scratch {
     fn new(dimension: usize, states: usize) -> Self {
         Self {
-            queries: vec![0.0; states * dimension],
+            queries: vec![[0.0; TOGETHER]; states.div_ceil(TOGETHER) * dimension],
             keys: vec![0.0; BLOCK_SIZE * dimension],
             values: vec![0.0; CHUNK * dimension],
-            weights: vec![[0.0; CHUNK]; states],
+            weights: vec![[0.0; CHUNK]; states.next_multiple_of(TOGETHER)],
             factors: vec![(0.0, 0.0); states],
             maximum: vec![0.0; states],
             sum: vec![0.0; states],
@@ -285,121 +288,114 @@ impl Scratch {
     }
 }
 
-dispatched! {
-    fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
-        let dimension = tile.kv.shape.head_dimension;
-        let scale = 1.0 / (dimension as f32).sqrt();
-        let states = tile.rows.len() * tile.group;
-        for (state, query) in scratch.queries.chunks_exact_mut(dimension).take(states).enumerate() {
-            let row = tile.span.row + tile.rows.start + state / tile.group;
-            let at = row * tile.width + (tile.head * tile.group + state % tile.group) * dimension;
-            for (to, from) in query.iter_mut().zip(&tile.query[at..at + dimension]) {
-                *to = from * scale;
+fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
+    let dimension = tile.kv.shape.head_dimension;
+    let scale = 1.0 / (dimension as f32).sqrt();
+    let states = tile.rows.len() * tile.group;
+    for state in 0..states.next_multiple_of(TOGETHER) {
+        let row = tile.span.row + tile.rows.start + state / tile.group;
+        let at = row * tile.width + (tile.head * tile.group + state % tile.group) * dimension;
+        let queries = &mut scratch.queries[state / TOGETHER * dimension..][..dimension];
+        if state < states {
+            for (to, from) in queries.iter_mut().zip(&tile.query[at..at + dimension]) {
+                to[state % TOGETHER] = from * scale;
+            }
+        } else {
+            queries.iter_mut().for_each(|to| to[state % TOGETHER] = 0.0);
+        }
+    }
+    scratch.maximum[..states].fill(f32::NEG_INFINITY);
+    scratch.sum[..states].fill(0.0);
+    scratch.accumulated[..states * dimension].fill(0.0);
+    let last = tile.span.start + tile.rows.end - 1;
+    for chunk_start in (0..=last).step_by(CHUNK) {
+        // Rows before the chunk see nothing of it.
+        let first_row = tile.rows.start.max(chunk_start.saturating_sub(tile.span.start)) - tile.rows.start;
+        let seen = first_row * tile.group..states;
+        let count = CHUNK.min(last + 1 - chunk_start);
+        let blocks = &tile.span.blocks[chunk_start / BLOCK_SIZE..][..count.div_ceil(BLOCK_SIZE)];
+        for (index, &block) in blocks.iter().enumerate() {
+            let at = tile.kv.shape.offset(block, tile.head);
+            read(&tile.kv.keys[tile.layer], at, &mut scratch.keys);
+            let value_at = index * BLOCK_SIZE * dimension;
+            let value_end = (value_at + BLOCK_SIZE * dimension).min(count * dimension);
+            read(&tile.kv.values[tile.layer], at, &mut scratch.values[value_at..value_end]);
+            let keys = scratch.keys.as_chunks::<BLOCK_SIZE>().0;
+            for four in seen.start / TOGETHER..states.div_ceil(TOGETHER) {
+                let queries = &scratch.queries[four * dimension..(four + 1) * dimension];
+                scores(queries, keys, index * BLOCK_SIZE, &mut scratch.weights[four * TOGETHER..]);
             }
         }
-        scratch.maximum[..states].fill(f32::NEG_INFINITY);
-        scratch.sum[..states].fill(0.0);
-        scratch.accumulated[..states * dimension].fill(0.0);
-        let last = tile.span.start + tile.rows.end - 1;
-        for chunk_start in (0..=last).step_by(CHUNK) {
-            // Rows before the chunk see nothing of it.
-            let first_row = tile.rows.start.max(chunk_start.saturating_sub(tile.span.start)) - tile.rows.start;
-            let seen = first_row * tile.group..states;
-            let count = CHUNK.min(last + 1 - chunk_start);
-            let blocks = &tile.span.blocks[chunk_start / BLOCK_SIZE..][..count.div_ceil(BLOCK_SIZE)];
-            for (index, &block) in blocks.iter().enumerate() {
-                let at = tile.kv.shape.offset(block, tile.head);
-                read(&tile.kv.keys[tile.layer], at, &mut scratch.keys);
-                let value_at = index * BLOCK_SIZE * dimension;
-                let value_end = (value_at + BLOCK_SIZE * dimension).min(count * dimension);
-                read(&tile.kv.values[tile.layer], at, &mut scratch.values[value_at..value_end]);
-                let keys = scratch.keys.as_chunks::<BLOCK_SIZE>().0;
-                let mut state = seen.start;
-                while state < states {
-                    let queries = &scratch.queries[state * dimension..];
-                    let weights = &mut scratch.weights[state..];
-                    state += match states - state {
-                        4.. => scores::<4>(queries, keys, index * BLOCK_SIZE, weights),
-                        2.. => scores::<2>(queries, keys, index * BLOCK_SIZE, weights),
-                        _ => scores::<1>(queries, keys, index * BLOCK_SIZE, weights),
-                    };
-                }
-            }
-            for state in seen.clone() {
-                let position = tile.span.start + tile.rows.start + state / tile.group;
-                let visible = CHUNK.min(position + 1 - chunk_start);
-                let (maximum, sum) = exponentials(&mut scratch.weights[state], visible);
-                let old = scratch.maximum[state];
-                let new = old.max(maximum);
-                let factors = if old == f32::NEG_INFINITY {
-                    (0.0, 1.0)
-                } else {
-                    (fast_exp(old - new), fast_exp(maximum - new))
-                };
-                scratch.maximum[state] = new;
-                scratch.sum[state] = scratch.sum[state] * factors.0 + sum * factors.1;
-                scratch.factors[state] = factors;
-            }
-            let mut state = seen.start;
-            while state < states {
-                let weights = &scratch.weights[state..];
-                let factors = &scratch.factors[state..];
-                let sums = &mut scratch.accumulated[state * dimension..];
-                let values = &scratch.values[..count * dimension];
-                state += match states - state {
-                    2.. => weigh::<2>(weights, factors, values, dimension, sums),
-                    _ => weigh::<1>(weights, factors, values, dimension, sums),
-                };
-            }
+        for state in seen.clone() {
+            let position = tile.span.start + tile.rows.start + state / tile.group;
+            let visible = CHUNK.min(position + 1 - chunk_start);
+            let (maximum, sum) = exponentials(&mut scratch.weights[state], visible);
+            let old = scratch.maximum[state];
+            let new = old.max(maximum);
+            let factors = if old == f32::NEG_INFINITY {
+                (0.0, 1.0)
+            } else {
+                (fast_exp(old - new), fast_exp(maximum - new))
+            };
+            scratch.maximum[state] = new;
+            scratch.sum[state] = scratch.sum[state] * factors.0 + sum * factors.1;
+            scratch.factors[state] = factors;
+        }
+        let mut state = seen.start;
+        while state < states {
+            let weights = &scratch.weights[state..];
+            let factors = &scratch.factors[state..];
+            let sums = &mut scratch.accumulated[state * dimension..];
+            let values = &scratch.values[..count * dimension];
+            state += match states - state {
+                2.. => weigh::<2>(weights, factors, values, dimension, sums),
+                _ => weigh::<1>(weights, factors, values, dimension, sums),
+            };
         }
     }
 }
 
-/// `weights[q][at + t] = queries[q] . keys[t]` for `Q` queries and a block's tokens. Returns `Q`.
-#[inline(always)]
-fn scores<const Q: usize>(
-    queries: &[f32],
+/// `weights[q][at + t] = queries[q] . keys[t]` for a few queries and a block's tokens; both are given by dimension.
+pub(super) fn scores(
+    queries: &[[f32; TOGETHER]],
     keys: &[[f32; BLOCK_SIZE]],
     at: usize,
     weights: &mut [[f32; CHUNK]],
-) -> usize {
-    let dimension = keys.len();
-    let rows: [&[f32]; Q] = std::array::from_fn(|q| &queries[q * dimension..(q + 1) * dimension]);
-    let mut sums = [[0f32; BLOCK_SIZE]; Q];
-    for (d, key) in keys.iter().enumerate() {
-        for (row, sums) in rows.iter().zip(&mut sums) {
-            let x = row[d];
+) {
+    #[cfg(target_arch = "x86_64")]
+    if super::ops::has_avx2() {
+        // SAFETY: the CPU has AVX2 and FMA.
+        return unsafe { attention_avx2::scores(queries, keys, at, weights) };
+    }
+    let mut sums = [[0f32; BLOCK_SIZE]; TOGETHER];
+    for (query, key) in queries.iter().zip(keys) {
+        for (sums, x) in sums.iter_mut().zip(query) {
             for (sum, key) in sums.iter_mut().zip(key) {
-                *sum = fused(x, *key, *sum);
+                *sum = fused(*x, *key, *sum);
             }
         }
     }
     for (sums, weights) in sums.iter().zip(weights) {
         weights[at..at + BLOCK_SIZE].copy_from_slice(sums);
     }
-    Q
 }
 
 /// Turns a chunk's scores into exponentials relative to their maximum; the ones from `visible` on become zero.
 /// Returns the maximum and the sum.
-#[inline(always)]
-fn exponentials(scores: &mut [f32; CHUNK], visible: usize) -> (f32, f32) {
+pub(super) fn exponentials(scores: &mut [f32; CHUNK], visible: usize) -> (f32, f32) {
     scores[visible..].fill(f32::NEG_INFINITY);
-    let (lanes, _) = scores.as_chunks_mut::<NARROW>();
-    let mut maxima = [f32::NEG_INFINITY; NARROW];
-    for chunk in lanes.iter() {
-        for (maximum, score) in maxima.iter_mut().zip(chunk) {
-            *maximum = maximum.max(*score);
-        }
+    #[cfg(target_arch = "x86_64")]
+    if super::ops::has_avx2() {
+        // SAFETY: the CPU has AVX2 and FMA.
+        return unsafe { attention_avx2::exponentials(scores) };
     }
-    let maximum = maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut sums = [0f32; NARROW];
-    for chunk in lanes {
+    let maximum = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sums = [0f32; LANES];
+    for chunk in scores.as_chunks_mut::<LANES>().0 {
         for (sum, score) in sums.iter_mut().zip(chunk) {
             // The exponential is clamped above zero; what is not visible must be zero exactly.
-            let weight = if *score == f32::NEG_INFINITY { 0.0 } else { fast_exp(*score - maximum) };
-            *score = weight;
-            *sum += weight;
+            *score = if *score == f32::NEG_INFINITY { 0.0 } else { fast_exp(*score - maximum) };
+            *sum += *score;
         }
     }
     (maximum, sums.iter().sum())
@@ -407,8 +403,7 @@ fn exponentials(scores: &mut [f32; CHUNK], visible: usize) -> (f32, f32) {
 
 /// `sums[q] = sums[q] * old factor + (weights[q] . values) * new factor` for `Q` queries; `values` is
 /// `[token][dimension]`. Returns `Q`.
-#[inline(always)]
-fn weigh<const Q: usize>(
+pub(super) fn weigh<const Q: usize>(
     weights: &[[f32; CHUNK]],
     factors: &[(f32, f32)],
     values: &[f32],
@@ -416,43 +411,33 @@ fn weigh<const Q: usize>(
     sums: &mut [f32],
 ) -> usize {
     let mut at = 0;
-    while at < dimension {
-        at += match dimension - at {
-            WIDE.. => weigh_part::<Q, WIDE>(weights, factors, values, dimension, at, sums),
-            NARROW.. => weigh_part::<Q, NARROW>(weights, factors, values, dimension, at, sums),
-            _ => weigh_part::<Q, 1>(weights, factors, values, dimension, at, sums),
-        };
-    }
-    Q
-}
-
-#[inline(always)]
-fn weigh_part<const Q: usize, const D: usize>(
-    weights: &[[f32; CHUNK]],
-    factors: &[(f32, f32)],
-    values: &[f32],
-    dimension: usize,
-    at: usize,
-    sums: &mut [f32],
-) -> usize {
-    let rows: [&[f32; CHUNK]; Q] = std::array::from_fn(|q| &weights[q]);
-    let mut parts = [[0f32; D]; Q];
-    for (token, value) in values.chunks_exact(dimension).enumerate().take(CHUNK) {
-        let Some(value) = value[at..].first_chunk::<D>() else { break };
-        for (row, part) in rows.iter().zip(&mut parts) {
-            let weight = row[token];
-            for (part, value) in part.iter_mut().zip(value) {
-                *part = fused(*value, weight, *part);
+    #[cfg(target_arch = "x86_64")]
+    if super::ops::has_avx2() {
+        while at + LANES <= dimension {
+            // SAFETY: the CPU has AVX2 and FMA.
+            unsafe {
+                if at + 4 * LANES <= dimension {
+                    attention_avx2::weigh::<Q, 4>(weights, factors, values, dimension, at, sums);
+                    at += 4 * LANES;
+                } else {
+                    attention_avx2::weigh::<Q, 1>(weights, factors, values, dimension, at, sums);
+                    at += LANES;
+                }
             }
         }
     }
-    for (q, part) in parts.iter().enumerate() {
+    for q in 0..Q {
         let (old, new) = factors[q];
-        for (sum, part) in sums[q * dimension + at..][..D].iter_mut().zip(part) {
-            *sum = fused(*part, new, *sum * old);
+        for element in at..dimension {
+            let mut part = 0f32;
+            for (value, weight) in values.chunks_exact(dimension).zip(&weights[q]) {
+                part = fused(value[element], *weight, part);
+            }
+            let sum = &mut sums[q * dimension + element];
+            *sum = fused(part, new, *sum * old);
         }
     }
-    D
+    Q
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 pub mod activations;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]
+mod attention_avx2;
+#[cfg(target_arch = "x86_64")]
 pub mod k_quants;
 pub mod matmul;
 pub mod ops;

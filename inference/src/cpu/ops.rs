@@ -96,7 +96,9 @@ dispatched! {
 #[inline(always)]
 pub fn fast_exp(x: f32) -> f32 {
     let x = x.clamp(-87.3, 88.3);
-    let n = (x * std::f32::consts::LOG2_E + 0.5).floor();
+    // Adding 1.5 * 2^23 rounds to the nearest integer, in the low bits of the mantissa.
+    let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
+    let n = shifted - 12_582_912.0;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let mut p = 1.987_569_1e-4f32;
     p = p * r + 1.398_2e-3;
@@ -105,7 +107,7 @@ pub fn fast_exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 0.5;
     let value = p * r * r + r + 1.0;
-    value * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    value * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 
 /// The angles of rotary position embeddings for one head.
