@@ -118,7 +118,7 @@ unsafe fn rows_kernel<W: WeightBlock, const ROWS: usize>(
             let mut offset_scales = [0f32; FEATURES];
             for feature in 0..FEATURES {
                 let weight = weights[feature].add(block * W::BYTES);
-                _mm_prefetch::<_MM_HINT_T0>(weight.wrapping_add(PREFETCH_BYTES).cast());
+                prefetch(weight.wrapping_add(FEATURES * blocks * W::BYTES), W::BYTES);
                 let weight_scales = W::scales(weight);
                 scales[feature] = weight_scales.scale;
                 offset_scales[feature] = weight_scales.offset_scale;
@@ -156,9 +156,15 @@ unsafe fn rows_kernel<W: WeightBlock, const ROWS: usize>(
     }
 }
 
-/// How far ahead weights are asked for: they come from memory once a step, in a few streams that are too short for
-/// the processor to notice.
-const PREFETCH_BYTES: usize = 1024;
+/// Asks for the weights that come next: they come from memory once a step, in pieces that are too short for the
+/// processor to foresee.
+#[inline(always)]
+pub(super) fn prefetch(start: *const u8, bytes: usize) {
+    for line in (0..bytes).step_by(64) {
+        // SAFETY: x86-64 has SSE; a prefetch may name any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast()) };
+    }
+}
 
 /// The sum of each vector's lanes.
 #[inline]
@@ -279,10 +285,13 @@ fn tiles_of<W: WeightBlock>(
             }
             let mut tile = 0;
             while tile < count {
+                // The compiler would keep the values in registers, of which there are too few, and shuffle them about;
+                // a broadcast from memory is free.
+                let spread = std::hint::black_box(&spread);
                 let at = tiles.as_ptr().add(tile * blocks + block);
                 tile += match count - tile {
-                    2.. => tile_kernel::<W, 2>(&spread, [at, at.add(blocks)], tile, &mut sums),
-                    _ => tile_kernel::<W, 1>(&spread, [at], tile, &mut sums),
+                    2.. => tile_kernel::<W, 2>(spread, [at, at.add(blocks)], tile, &mut sums),
+                    _ => tile_kernel::<W, 1>(spread, [at], tile, &mut sums),
                 };
             }
         }

@@ -7,14 +7,12 @@ use candle_core::quantized::GgmlDType;
 
 use super::{
     activations::{NARROW, NarrowBlock, NarrowTile, TILE_ROWS},
-    k_quants::{FEATURES, MOST_ROWS, MOST_TILES, TILE_FEATURES, sum_each},
+    k_quants::{FEATURES, MOST_ROWS, MOST_TILES, TILE_FEATURES, prefetch, sum_each},
     unpack::half_at,
 };
 
 /// A half-precision scale, then 32 signed bytes.
 const BYTES: usize = 2 + NARROW;
-/// See `k_quants`.
-const PREFETCH_BYTES: usize = 512;
 
 /// Whether these kernels handle this type on this CPU.
 pub fn is_supported(dtype: GgmlDType) -> bool {
@@ -67,7 +65,7 @@ unsafe fn rows_kernel<const ROWS: usize>(
             let mut totals = [[_mm256_setzero_si256(); FEATURES]; ROWS];
             for feature in 0..FEATURES {
                 let weight = weights[feature].add(block * BYTES);
-                _mm_prefetch::<_MM_HINT_T0>(weight.wrapping_add(PREFETCH_BYTES).cast());
+                prefetch(weight.wrapping_add(FEATURES * blocks * BYTES), BYTES);
                 let values = _mm256_loadu_si256(weight.add(2).cast());
                 let magnitudes = _mm256_sign_epi8(values, values);
                 for row in 0..ROWS {
@@ -146,10 +144,13 @@ unsafe fn tiles_of(
             }
             let mut tile = 0;
             while tile < count {
+                // The compiler would keep the values in registers, of which there are too few, and shuffle them about;
+                // a broadcast from memory is free.
+                let spread = std::hint::black_box(&spread);
                 let at = tiles.as_ptr().add(tile * blocks + block);
                 tile += match count - tile {
-                    2.. => tile_kernel::<2>(&spread, [at, at.add(blocks)], tile, &mut sums),
-                    _ => tile_kernel::<1>(&spread, [at], tile, &mut sums),
+                    2.. => tile_kernel::<2>(spread, [at, at.add(blocks)], tile, &mut sums),
+                    _ => tile_kernel::<1>(spread, [at], tile, &mut sums),
                 };
             }
         }
