@@ -116,7 +116,23 @@ impl ThreadPool {
         if threads == 1 || items <= 1 {
             return body(0..items);
         }
-        let chunk = items.div_ceil(threads * 4);
+        self.take_in_turn(items, items.div_ceil(threads * 4), body);
+    }
+
+    /// As [`Self::run_chunked`], one item at a time: for few, large or unequal items.
+    pub fn run_each(&mut self, items: usize, body: &(dyn Fn(std::ops::Range<usize>) + Sync)) {
+        if self.threads() == 1 || items <= 1 {
+            return body(0..items);
+        }
+        self.take_in_turn(items, 1, body);
+    }
+
+    fn take_in_turn(
+        &mut self,
+        items: usize,
+        chunk: usize,
+        body: &(dyn Fn(std::ops::Range<usize>) + Sync),
+    ) {
         let cursor = AtomicUsize::new(0);
         self.run(&|_| {
             loop {
