@@ -22,7 +22,7 @@ const KEPT_DOCUMENTS: usize = 64;
 /// A window that moves shows this part of the prefix's budget, so that it does not move again soon.
 const AFTER_MOVE: (usize, usize) = (3, 4);
 /// A kept window that shows less than this part of the budget, although there is more to show, moves.
-const LEAST: (usize, usize) = (1, 2);
+const LEAST: (usize, usize) = (1, 3);
 /// Text that may follow the frozen prefix before it is frozen anew.
 const TYPED_BYTES: usize = 2048;
 /// Of the window's start, so much is compared to recognise it. Bytes.

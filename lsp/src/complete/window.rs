@@ -2,8 +2,10 @@
 
 use super::{line_tokens::LineTokens, lines};
 
-/// The prefix starts at a line whose number is a multiple of the first of these that leaves anything to show.
+/// The prefix starts at a line whose number is a multiple of the first of these that leaves enough to show.
 const STEPS: [usize; 3] = [16, 4, 1];
+/// That is, this part of the tokens of all lines that fit: numerator and denominator.
+const ENOUGH: (usize, usize) = (2, 3);
 /// Within a line that is longer than the whole budget, cuts fall at multiples of this.
 const LONG_LINE_STEP_BYTES: usize = 256;
 /// No token of any known vocabulary of code is longer on average; bounds what is looked at in huge files.
@@ -27,12 +29,14 @@ pub fn prefix_start(tokens: &LineTokens, before: &str, budget: usize) -> usize {
         if used > budget {
             break;
         }
-        fitting.push((number, start));
+        fitting.push((number, start, used));
         end = start;
         number = number.saturating_sub(1);
     }
+    let most = fitting.last().map_or(0, |&(.., used)| used);
     for step in STEPS {
-        if let Some(&(_, line_start)) = fitting.iter().rev().find(|(number, _)| number % step == 0) {
+        let round = fitting.iter().rev().find(|(number, ..)| number % step == 0);
+        if let Some(&(_, line_start, _)) = round.filter(|(.., used)| used * ENOUGH.1 >= most * ENOUGH.0) {
             return line_start;
         }
     }
