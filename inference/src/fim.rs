@@ -272,8 +272,7 @@ impl FimTemplate {
         sections.prefix = parts.prefix.len();
         sections.suffix = parts.suffix.len();
         sections.typed = parts.typed.len();
-        sections.special +=
-            tokens.len() - before - sections.prefix - sections.suffix - sections.typed;
+        sections.special += tokens.len() - before - sections.prefix - sections.suffix - sections.typed;
         FimPrompt { tokens, sections, suffix, prefix }
     }
 }

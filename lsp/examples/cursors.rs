@@ -119,7 +119,8 @@ fn case(file: &Path, kind: Kind, random: &mut u64) -> Option<Case> {
     if line.trim().starts_with('#') || line.trim().len() < 8 || !line.is_ascii() {
         return None;
     }
-    let is_word = |at: usize| line.as_bytes().get(at).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
+    let is_word =
+        |at: usize| line.as_bytes().get(at).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_');
     let places: Vec<usize> = (1..line.len())
         .filter(|&at| match kind {
             Kind::InWord => at >= 2 && is_word(at) && is_word(at - 1) && is_word(at - 2),
@@ -127,7 +128,9 @@ fn case(file: &Path, kind: Kind, random: &mut u64) -> Option<Case> {
             Kind::Dot => line.as_bytes()[at - 1] == b'.' && is_word(at),
             Kind::Space => line.as_bytes()[at - 1] == b' ' && is_word(at) && !line[..at].trim().is_empty(),
             Kind::InBrackets => {
-                line.as_bytes()[at - 1] == b'(' && line.ends_with(')') && line[at..].matches(['(', ')']).count() == 1
+                line.as_bytes()[at - 1] == b'('
+                    && line.ends_with(')')
+                    && line[at..].matches(['(', ')']).count() == 1
             }
         })
         .collect();

@@ -167,12 +167,12 @@ impl Completer {
 
     /// The document at `path` was edited: a generation that says something else is ended.
     pub fn edited(&self, path: &Path, rope: &Rope) {
-        self.flights.edited(&path.to_string_lossy(), rope);
+        self.flights.edited(&site::key(path), rope);
     }
 
     /// The document at `path` was closed.
     pub fn closed(&self, path: &Path) {
-        self.flights.forget(&path.to_string_lossy());
+        self.flights.forget(&site::key(path));
     }
 
     /// The whole pipeline. When the future is dropped, and nobody asks there again soon, the engine stops.
@@ -183,6 +183,7 @@ impl Completer {
 
     async fn run(self: &Arc<Self>, ask: Ask) -> Completed {
         let started = Instant::now();
+        let mut hold = self.flights.hold(&site::key(&ask.document.path));
         let look = {
             let (completer, ask) = (Arc::clone(self), ask.clone());
             self.on_worker(move || completer.look(&ask, started)).await
@@ -196,6 +197,7 @@ impl Completer {
         };
         for _ in 0..MOST_FOLLOWED {
             let Some(reader) = self.flights.follow(&site.cursor(&ask)) else { break };
+            drop(hold.take());
             reader.ended().await;
             if let Some(known) = self.known(&ask, &site) {
                 explain.source = Source::InFlight;
@@ -203,6 +205,7 @@ impl Completer {
                 return self.finish(&ask, started, *site, known.texts, *explain);
             }
         }
+        drop(hold);
         let layout = {
             let (completer, ask) = (Arc::clone(self), ask.clone());
             self.on_worker(move || completer.lay_out(&ask, *site, *explain)).await
@@ -252,10 +255,11 @@ impl Completer {
             Look::Answered(..) => None,
         });
         let prepared = prepared.await??;
-        let request = Request { max_tokens: 0, ..self.request(&ask, &prepared.prompt, 0) };
+        // One token is no work, and the prompt is computed to its end for it.
+        let request = Request { max_tokens: 1, constraint: None, ..self.request(&ask, &prepared.prompt, 0) };
         let output = self.backend.submit(request).ok()?.collect().await.ok()?;
         let cached = output.stats.cached_tokens;
-        self.prompts.note(prepared.site.key(), &prepared.prompt, cached);
+        self.prompts.note(&prepared.site.key, &prepared.prompt, cached);
         tracing::debug!(prompt_tokens = output.stats.prompt_tokens, cached_tokens = cached, "warmed up");
         Some(output.stats.prompt_tokens.saturating_sub(cached))
     }
@@ -305,7 +309,7 @@ impl Completer {
         }
 
         let budgets = prompt::budgets(&ask.config, self.context_length);
-        let split = self.splits.split(site.key(), &site.text, site.offset, &budgets, &self.tokens);
+        let split = self.splits.split(&site.key, &site.text, site.offset, &budgets, &self.tokens);
         explain.milliseconds.window = clock.lap();
         let place = context::Place {
             path: &site.path,
@@ -450,7 +454,7 @@ impl Completer {
                 answer.describe(&mut explain);
                 explain.postprocessing = steps;
                 let cached = answer.stats.cached_tokens;
-                explain.cache_miss = self.prompts.note(prepared.site.key(), &prepared.prompt, cached);
+                explain.cache_miss = self.prompts.note(&prepared.site.key, &prepared.prompt, cached);
             }
             if text.is_empty() || texts.contains(&text) {
                 continue;

@@ -35,8 +35,7 @@ impl RecentEdits {
         }
         let come = Rope::from_str(text).len_lines() - 1;
         let gone = touched.len() - 1;
-        let is_near =
-            |place: &&Place| place.lines.start <= touched.end && touched.start <= place.lines.end;
+        let is_near = |place: &&Place| place.lines.start <= touched.end && touched.start <= place.lines.end;
         let lines = |lines: Range<usize>| lines_of(rope, &lines);
         let place = match self.places.iter().find(is_near) {
             Some(near) => {
@@ -45,9 +44,7 @@ impl RecentEdits {
                     lines(all.start..near.lines.start) + &near.before + &lines(near.lines.end..all.end);
                 Place { lines: all, before, at: Instant::now() }
             }
-            None => {
-                Place { before: lines(touched.clone()), lines: touched.clone(), at: Instant::now() }
-            }
+            None => Place { before: lines(touched.clone()), lines: touched.clone(), at: Instant::now() },
         };
         let end = place.lines.end;
         self.places.retain(|other| other.lines.end < touched.start || touched.end < other.lines.start);

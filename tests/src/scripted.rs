@@ -10,8 +10,8 @@ use std::{
 };
 
 use lacuna_inference::{
-    Backend, EngineError, EngineStatus, Event, Generation, Model, ModelSource, Priority, Request, RequestStats,
-    StopReason,
+    Backend, EngineError, EngineStatus, Event, Generation, Model, ModelSource, Priority, Request,
+    RequestStats, StopReason,
 };
 use tokio::sync::mpsc;
 
@@ -24,6 +24,8 @@ pub enum Script {
     SaysSlowly(String, Duration),
     /// One token after another with a pause before each, without end.
     Dawdles(Duration),
+    /// This text to those who wait; what is made ahead of need goes on without end, with a pause before each token.
+    DawdlesAhead(String, Duration),
     /// The request fails.
     Fails,
     /// Submitting panics.
@@ -102,7 +104,10 @@ impl Backend for Scripted {
         let (text, pause) = match script {
             Script::Says(text) => (text, Duration::ZERO),
             Script::SaysSlowly(text, pause) => (text, pause),
-            Script::Dawdles(pause) => ("x".repeat(100_000), pause),
+            Script::DawdlesAhead(text, _) if request.priority == Priority::Interactive => {
+                (text, Duration::ZERO)
+            }
+            Script::Dawdles(pause) | Script::DawdlesAhead(_, pause) => ("x".repeat(100_000), pause),
             Script::Fails => return Err(EngineError::Overloaded { waiting: 64 }),
             Script::Panics => panic!("the script says so"),
         };

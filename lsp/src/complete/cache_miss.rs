@@ -88,13 +88,11 @@ mod tests {
 
     /// Words are tokens; `|` stands before the suffix, `>` before the prefix.
     fn prompt(words: &str) -> Prompt {
-        let tokens: Vec<u32> =
-            words.bytes().filter(|byte| *byte != b' ').map(u32::from).collect();
+        let tokens: Vec<u32> = words.bytes().filter(|byte| *byte != b' ').map(u32::from).collect();
         let at = |mark: u8| tokens.iter().position(|token| *token == u32::from(mark)).unwrap_or(0) + 1;
         let (suffix, prefix) = (at(b'|'), at(b'>'));
         let end = |start: usize, other: usize| if start < other { other - 1 } else { tokens.len() };
-        let ranges: [Range<usize>; 2] =
-            [suffix..end(suffix, prefix), prefix..end(prefix, suffix)];
+        let ranges: [Range<usize>; 2] = [suffix..end(suffix, prefix), prefix..end(prefix, suffix)];
         Prompt {
             style: PromptStyle::Fim,
             sections: Sections::default(),

@@ -37,6 +37,8 @@ struct Flight {
     /// What was generated so far, as it would stand at the cursor.
     text: watch::Receiver<String>,
     readers: watch::Sender<usize>,
+    /// What the document says at the place since its last edit, as far as the user and not the editor has typed it.
+    typed: String,
     /// Dropping it ends the generation.
     _wanted: oneshot::Sender<()>,
 }
@@ -68,13 +70,17 @@ pub struct Demand {
     wanted: oneshot::Receiver<()>,
 }
 
-/// Somebody who waits for a generation. Dropping it says that he no longer does.
+/// Somebody who waits for a generation.
 #[derive(Debug)]
 pub struct Reader {
     text: watch::Receiver<String>,
-    readers: watch::Sender<usize>,
     typed: String,
+    _hold: Hold,
 }
+
+/// Keeps a generation from ending for want of readers. Dropping it lets go.
+#[derive(Debug)]
+pub struct Hold(watch::Sender<usize>);
 
 impl Flights {
     /// Enters a generation that begins at `cursor`, in place of the document's last one.
@@ -92,10 +98,16 @@ impl Flights {
             config: cursor.config,
             wanted: cursor.wanted,
         };
-        let flight = Flight { number, place, text: seen, readers, _wanted: keep };
+        let typed = String::new();
+        let flight = Flight { number, place, text: seen, readers, typed, _wanted: keep };
         self.lock().insert(cursor.path.to_string(), flight);
         let path = cursor.path.to_string();
         (Pilot { flights: self.clone(), path, number, text }, Demand { readers: counted, wanted }, reader)
+    }
+
+    /// Keeps the document's generation while somebody finds out whether he can follow it.
+    pub fn hold(&self, path: &str) -> Option<Hold> {
+        self.lock().get(path).map(|flight| Hold::new(&flight.readers))
     }
 
     /// The document's generation, if the user has typed what it says, or it has not yet said what he typed.
@@ -103,16 +115,19 @@ impl Flights {
         let list = self.lock();
         let flight = list.get(cursor.path)?;
         let typed = flight.place.typed_at(cursor)?;
-        agree(&flight.text.borrow(), typed)
-            .then(|| Reader::new(flight.text.clone(), &flight.readers, typed))
+        agree(&flight.text.borrow(), typed).then(|| Reader::new(flight.text.clone(), &flight.readers, typed))
     }
 
     /// The document was edited: ends its generation if that is now of no use.
     pub fn edited(&self, path: &str, rope: &Rope) {
         let mut list = self.lock();
-        let fits = list.get(path).is_none_or(|flight| flight.place.fits(rope, &flight.text.borrow()));
-        if !fits {
-            list.remove(path);
+        let Some(flight) = list.get_mut(path) else { return };
+        let typed = flight.place.typed_in(rope, &flight.text.borrow());
+        match typed {
+            Some(typed) => flight.typed = typed,
+            None => {
+                list.remove(path);
+            }
         }
     }
 
@@ -138,29 +153,30 @@ impl Place {
         cursor.prefix.get(self.offset..).filter(|typed| follows && typed.len() <= MOST_TYPED)
     }
 
-    /// Whether the document is what it was, with nothing inserted but what agrees with `generated`.
-    fn fits(&self, rope: &Rope, generated: &str) -> bool {
+    /// What was inserted into the document, if that agrees with `generated` and nothing else was done.
+    fn typed_in(&self, rope: &Rope, generated: &str) -> Option<String> {
+        let resumed = rope.len_bytes().checked_sub(self.suffix_length)?;
+        if resumed.checked_sub(self.offset)? > MOST_TYPED {
+            return None;
+        }
         let holds = |start: usize, text: &str| {
             rope.get_byte_slice(start..start + text.len()).is_some_and(|slice| slice == text)
         };
-        let Some(resumed) = rope.len_bytes().checked_sub(self.suffix_length) else { return false };
-        if resumed < self.offset || resumed - self.offset > MOST_TYPED {
-            return false;
-        }
-        let Some(inserted) = rope.get_byte_slice(self.offset..resumed) else { return false };
-        let inserted = inserted.to_string();
-        holds(self.offset - self.prefix_tail.len(), &self.prefix_tail)
-            && holds(resumed, &self.suffix_head)
-            && (0..=inserted.len())
-                .rev()
-                .filter_map(|at| Some((inserted.get(..at)?, inserted.get(at..)?)))
-                .take_while(|(_, closed)| lines::is_closed(closed))
-                .any(|(typed, _)| agree(generated, typed))
+        let inserted = rope.get_byte_slice(self.offset..resumed)?.to_string();
+        let typed = (0..=inserted.len())
+            .rev()
+            .filter_map(|at| Some((inserted.get(..at)?, inserted.get(at..)?)))
+            .take_while(|(_, closed)| lines::is_closed(closed))
+            .find(|(typed, _)| agree(generated, typed))
+            .map(|(typed, _)| typed.to_string())?;
+        let same = holds(self.offset - self.prefix_tail.len(), &self.prefix_tail)
+            && holds(resumed, &self.suffix_head);
+        same.then_some(typed)
     }
 }
 
 impl Pilot {
-    /// Tells those who wait what was generated so far.
+    /// Tells those who wait what was generated so far. Ends the generation if the user has typed something else.
     pub fn tell(&self, text: &str) {
         self.text.send_if_modified(|known| {
             let changed = known != text;
@@ -169,6 +185,11 @@ impl Pilot {
             }
             changed
         });
+        let mut list = self.flights.lock();
+        let contradicts = |flight: &Flight| flight.number == self.number && !agree(text, &flight.typed);
+        if list.get(&self.path).is_some_and(contradicts) {
+            list.remove(&self.path);
+        }
     }
 }
 
@@ -208,8 +229,7 @@ async fn abandoned(readers: &mut watch::Receiver<usize>) {
 
 impl Reader {
     fn new(text: watch::Receiver<String>, readers: &watch::Sender<usize>, typed: &str) -> Self {
-        readers.send_modify(|readers| *readers += 1);
-        Self { text, readers: readers.clone(), typed: typed.to_string() }
+        Self { text, typed: typed.to_string(), _hold: Hold::new(readers) }
     }
 
     /// Returns when the generation has ended or says something else than what was typed.
@@ -220,9 +240,16 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Hold {
+    fn new(readers: &watch::Sender<usize>) -> Self {
+        readers.send_modify(|readers| *readers += 1);
+        Self(readers.clone())
+    }
+}
+
+impl Drop for Hold {
     fn drop(&mut self) {
-        self.readers.send_modify(|readers| *readers = readers.saturating_sub(1));
+        self.0.send_modify(|readers| *readers = readers.saturating_sub(1));
     }
 }
 
@@ -267,6 +294,18 @@ mod tests {
             assert_eq!(flights.follow(&cursor(prefix, suffix)).is_some(), follows, "{name}");
             flights.edited("a.py", &Rope::from_str(&format!("{prefix}{suffix}")));
             assert_eq!(flights.lock().len() == 1, goes_on, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_generation_that_turns_out_to_say_something_else_ends() {
+        for (typed, goes_on) in [("f(", true), ("g", false)] {
+            let flights = Flights::default();
+            let (pilot, _demand, _reader) = flights.start(&cursor(PREFIX, SUFFIX));
+            flights.edited("a.py", &Rope::from_str(&format!("{PREFIX}{typed}{SUFFIX}")));
+            assert_eq!(flights.lock().len(), 1, "nothing is generated yet");
+            pilot.tell("f(x)");
+            assert_eq!(flights.lock().len() == 1, goes_on, "{typed}");
         }
     }
 

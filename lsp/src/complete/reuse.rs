@@ -52,9 +52,8 @@ impl Reuse {
     /// The remembered completions for `cursor`, without what has been typed of them.
     pub fn lookup(&mut self, cursor: &Cursor<'_>) -> Option<Reused> {
         let (at, reused) = self.entries.iter().enumerate().find_map(|(at, entry)| {
-            let related = &*entry.path == cursor.path
-                && entry.config == cursor.config
-                && entry.wanted >= cursor.wanted;
+            let related =
+                &*entry.path == cursor.path && entry.config == cursor.config && entry.wanted >= cursor.wanted;
             if !related {
                 return None;
             }

@@ -11,6 +11,8 @@ use crate::syntax;
 
 pub struct Site {
     pub path: PathBuf,
+    /// By what the document is known in the caches.
+    pub key: String,
     /// Relative to the workspace root that holds it, with `/`.
     pub relative_path: String,
     pub repository: Option<String>,
@@ -54,6 +56,7 @@ impl Site {
         }
         Self {
             path: document.path.clone(),
+            key: key(&document.path),
             relative_path,
             repository,
             text,
@@ -71,20 +74,19 @@ impl Site {
         &self.text[self.offset..]
     }
 
-    /// By what the document is known in the caches.
-    pub fn key(&self) -> &str {
-        self.path.to_str().unwrap_or(&self.relative_path)
-    }
-
     pub fn cursor<'a>(&'a self, ask: &Ask) -> Cursor<'a> {
         Cursor {
-            path: self.key(),
+            path: &self.key,
             prefix: self.prefix(),
             suffix: self.suffix(),
             config: ask.config.fingerprint(),
             wanted: wanted(ask),
         }
     }
+}
+
+pub fn key(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 /// Why there is to be no completion in this document.

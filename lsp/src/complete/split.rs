@@ -94,13 +94,7 @@ pub fn fresh(text: &str, cursor: usize, budgets: &Budgets, tokens: &LineTokens) 
     renew(None, text, cursor, budgets, tokens)
 }
 
-fn renew(
-    before: Option<&Kept>,
-    text: &str,
-    cursor: usize,
-    budgets: &Budgets,
-    tokens: &LineTokens,
-) -> Split {
+fn renew(before: Option<&Kept>, text: &str, cursor: usize, budgets: &Budgets, tokens: &LineTokens) -> Split {
     let (prefix, rest) = text.split_at(cursor);
     let start = before.and_then(|kept| kept.start(prefix, tokens)).unwrap_or_else(|| {
         let whole = prefix_start(tokens, prefix, budgets.prefix);
@@ -340,9 +334,9 @@ mod tests {
     fn last_word(text: &str) -> &str {
         let is_word = |character: char| character.is_alphanumeric();
         let Some(last) = text.trim_end().chars().next_back() else { return text };
-        let word = text.trim_end().trim_end_matches(|other| {
-            is_word(other) == is_word(last) && !char::is_whitespace(other)
-        });
+        let word = text
+            .trim_end()
+            .trim_end_matches(|other| is_word(other) == is_word(last) && !char::is_whitespace(other));
         let start = word.trim_end().len();
         // Punctuation and a letter may be one word.
         &text[char_boundary(text, start.saturating_sub(1))..]

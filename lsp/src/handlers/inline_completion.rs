@@ -30,8 +30,7 @@ pub async fn inline_completion(
         InlineCompletionTriggerKind::INVOKED => Trigger::Invoked,
         _ => Trigger::Automatic,
     };
-    let ask =
-        Ask { selected: selected.clone(), ..ask(session, document.clone(), offset, trigger) };
+    let ask = Ask { selected: selected.clone(), ..ask(session, document.clone(), offset, trigger) };
     let completed = complete(session, ask, Channel::InlineCompletion).await?;
     to_proto::inline_completion(&document.rope, offset, selected.as_ref(), &completed.texts, encoding)
 }
