@@ -133,8 +133,7 @@ unsafe fn rows_kernel<W: WeightBlock, const ROWS: usize>(
                     for j in 0..8 {
                         // At most 63 * 127 * 2, which fits 16 bits.
                         let products = _mm256_maddubs_epi16(values[j], _mm256_load_si256(part.add(j)));
-                        sums[j % 2] =
-                            _mm256_add_epi32(sums[j % 2], _mm256_madd_epi16(products, multipliers[j]));
+                        sums[j % 2] = _mm256_add_epi32(sums[j % 2], _mm256_madd_epi16(products, multipliers[j]));
                     }
                     totals[row][feature] = _mm256_add_epi32(sums[0], sums[1]);
                     let activation_sums = _mm256_load_si256(activation.sums.as_ptr().cast());
@@ -175,10 +174,7 @@ pub(super) fn sum_each(v: &[__m256i; 8]) -> __m256i {
     let four = |a, b| _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
     let low = four(pair(v[0], v[1]), pair(v[2], v[3]));
     let high = four(pair(v[4], v[5]), pair(v[6], v[7]));
-    _mm256_add_epi32(
-        _mm256_permute2x128_si256::<0x20>(low, high),
-        _mm256_permute2x128_si256::<0x31>(low, high),
-    )
+    _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high))
 }
 
 /// `out[i][j] = rows[j][i]`. Requires AVX2, as everything here.
@@ -277,9 +273,7 @@ fn tiles_of<W: WeightBlock>(
 ) {
     let row_bytes = weights.len() / features;
     let blocks = row_bytes / W::BYTES;
-    assert!(
-        weights.len() == features * blocks * W::BYTES && tiles.len() == count * blocks && count <= MOST_TILES
-    );
+    assert!(weights.len() == features * blocks * W::BYTES && tiles.len() == count * blocks && count <= MOST_TILES);
     let starts = [weights.as_ptr(), weights[(features - 1) * row_bytes..].as_ptr()];
     let mut sums = [[_mm256_setzero_ps(); MOST_TILES]; TILE_FEATURES];
     let mut spread = [Spread::ZERO; TILE_FEATURES];

@@ -414,10 +414,8 @@ impl Target<'_> {
                     }
                     for tile in 0..count {
                         let row = (first_tile + tile) * TILE_ROWS;
-                        let columns =
-                            k_quants::transposed(&std::array::from_fn(|feature| out[feature][tile]));
-                        for (offset, values) in columns[..TILE_ROWS.min(input.rows - row)].iter().enumerate()
-                        {
+                        let columns = k_quants::transposed(&std::array::from_fn(|feature| out[feature][tile]));
+                        for (offset, values) in columns[..TILE_ROWS.min(input.rows - row)].iter().enumerate() {
                             self.write(row + offset, first, &values[..end - first]);
                         }
                     }

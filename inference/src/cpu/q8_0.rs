@@ -270,8 +270,7 @@ mod tests {
             eprintln!("this CPU has no AVX2, so these kernels are not used on it");
             return;
         }
-        for (blocks, features, rows) in [(1, 1, 1), (2, 8, 3), (3, 7, 4), (11, 2, 9), (5, 3, 17), (1, 8, 32)]
-        {
+        for (blocks, features, rows) in [(1, 1, 1), (2, 8, 3), (3, 7, 4), (11, 2, 9), (5, 3, 17), (1, 8, 32)] {
             check(blocks, features, rows);
         }
     }

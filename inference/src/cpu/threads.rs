@@ -127,7 +127,12 @@ impl ThreadPool {
         self.take_in_turn(items, 1, body);
     }
 
-    fn take_in_turn(&mut self, items: usize, chunk: usize, body: &(dyn Fn(std::ops::Range<usize>) + Sync)) {
+    fn take_in_turn(
+        &mut self,
+        items: usize,
+        chunk: usize,
+        body: &(dyn Fn(std::ops::Range<usize>) + Sync),
+    ) {
         let cursor = AtomicUsize::new(0);
         self.run(&|_| {
             loop {
