@@ -178,9 +178,35 @@ impl<'a> PlaneWriter<'a> {
 /// Reads elements from `at` as floats into `out`.
 fn read(plane: &Plane, at: usize, out: &mut [f32]) {
     match plane {
-        Plane::F16(values) => values[at..at + out.len()].convert_to_f32_slice(out),
+        Plane::F16(values) => {
+            let values = &values[at..at + out.len()];
+            #[cfg(target_arch = "x86_64")]
+            if super::ops::has_avx2() {
+                // SAFETY: the CPU has F16C.
+                return unsafe { attention_avx2::to_floats(values, out) };
+            }
+            values.convert_to_f32_slice(out);
+        }
         Plane::F32(values) => out.copy_from_slice(&values[at..at + out.len()]),
     }
+}
+
+/// Asks for elements that are read soon: blocks are scattered, so the processor cannot foresee them.
+fn prefetch(plane: &Plane, at: usize, length: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let bytes: &[u8] = match plane {
+            Plane::F16(values) => bytemuck::cast_slice(&values[at..at + length]),
+            Plane::F32(values) => bytemuck::cast_slice(&values[at..at + length]),
+        };
+        for line in bytes.chunks(64) {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: x86-64 has SSE; a prefetch may name any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (plane, at, length);
 }
 
 /// The new rows of one sequence in a step.
@@ -210,7 +236,8 @@ pub fn attend(
     let total_rows: usize = spans.iter().map(|span| span.rows).sum();
     assert!(query.len() >= total_rows * width && output.len() >= total_rows * width);
     let group = query_heads / heads;
-    let tile_rows = (QUERIES_PER_TILE / group).max(1);
+    let most_rows = spans.iter().map(|span| span.rows).max().unwrap_or(1);
+    let tile_rows = (QUERIES_PER_TILE / group).clamp(1, most_rows.max(1));
     let mut tiles = Vec::new();
     for span in spans {
         for head in 0..heads {
@@ -223,21 +250,23 @@ pub fn attend(
     // Later tiles see more keys; taking them first keeps the threads' last pieces small.
     tiles.sort_by_key(|tile| std::cmp::Reverse(tile.span.start + tile.rows.end));
     let out = SharedMut::new(output);
-    pool.run_each(tiles.len(), &|range| {
-        let mut scratch = Scratch::new(head_dimension, tile_rows * group);
-        for tile in &tiles[range] {
-            attend_tile(tile, &mut scratch);
-            for (state, sums) in
-                scratch.accumulated.chunks_exact(head_dimension).take(tile.rows.len() * group).enumerate()
-            {
-                let (row, member) = (tile.span.row + tile.rows.start + state / group, state % group);
-                let scale = 1.0 / scratch.sum[state];
-                let at = row * width + (tile.head * group + member) * head_dimension;
-                // SAFETY: each (row, head) belongs to exactly one tile.
-                let out = unsafe { out.slice(at..at + head_dimension) };
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = sum * scale;
-                }
+    let mut scratches: Vec<Scratch> =
+        (0..pool.threads()).map(|_| Scratch::new(head_dimension, tile_rows * group)).collect();
+    let scratches = SharedMut::new(&mut scratches);
+    pool.run_each(tiles.len(), &|thread, index| {
+        let tile = &tiles[index];
+        // SAFETY: each thread has its own.
+        let scratch = unsafe { &mut scratches.slice(thread..thread + 1)[0] };
+        attend_tile(tile, scratch);
+        let states = scratch.accumulated.chunks_exact(head_dimension).take(tile.rows.len() * group);
+        for (state, sums) in states.enumerate() {
+            let (row, member) = (tile.span.row + tile.rows.start + state / group, state % group);
+            let scale = 1.0 / scratch.sum[state];
+            let at = row * width + (tile.head * group + member) * head_dimension;
+            // SAFETY: each (row, head) belongs to exactly one tile.
+            let out = unsafe { out.slice(at..at + head_dimension) };
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = sum * scale;
             }
         }
     });
@@ -313,7 +342,13 @@ fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
         let first_row = tile.rows.start.max(chunk_start.saturating_sub(tile.span.start)) - tile.rows.start;
         let seen = first_row * tile.group..states;
         let count = CHUNK.min(last + 1 - chunk_start);
-        let blocks = &tile.span.blocks[chunk_start / BLOCK_SIZE..][..count.div_ceil(BLOCK_SIZE)];
+        let chunk_blocks = &tile.span.blocks[chunk_start / BLOCK_SIZE..=last / BLOCK_SIZE];
+        let (blocks, later) = chunk_blocks.split_at(count.div_ceil(BLOCK_SIZE));
+        for &block in later.iter().take(CHUNK / BLOCK_SIZE) {
+            let at = tile.kv.shape.offset(block, tile.head);
+            prefetch(&tile.kv.keys[tile.layer], at, BLOCK_SIZE * dimension);
+            prefetch(&tile.kv.values[tile.layer], at, BLOCK_SIZE * dimension);
+        }
         for (index, &block) in blocks.iter().enumerate() {
             let at = tile.kv.shape.offset(block, tile.head);
             read(&tile.kv.keys[tile.layer], at, &mut scratch.keys);

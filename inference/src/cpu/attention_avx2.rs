@@ -3,8 +3,27 @@
 
 use std::arch::x86_64::*;
 
+use half::f16;
+
 use super::attention::{CHUNK, TOGETHER};
 use crate::kv_cache::BLOCK_SIZE;
+
+/// Half floats to floats; both slices are equally long.
+#[target_feature(enable = "avx2,f16c")]
+pub fn to_floats(halves: &[f16], floats: &mut [f32]) {
+    let (wide, rest) = halves.as_chunks::<8>();
+    let (wide_out, rest_out) = floats.as_chunks_mut::<8>();
+    for (halves, floats) in wide.iter().zip(wide_out) {
+        // SAFETY: eight elements each.
+        unsafe {
+            let halves = _mm_loadu_si128(halves.as_ptr().cast());
+            _mm256_storeu_ps(floats.as_mut_ptr(), _mm256_cvtph_ps(halves));
+        }
+    }
+    for (half, float) in rest.iter().zip(rest_out) {
+        *float = half.to_f32();
+    }
+}
 
 /// As [`super::attention::scores`].
 #[target_feature(enable = "avx2,fma")]
