@@ -33,7 +33,7 @@ pub use facts::{FimFacts, ModelFacts, TensorTotals, TokenizerFacts};
 pub use healing::Healed;
 pub use model::{Model, ModelSource, PromptStyle};
 pub use request::{
-    EngineError, Event, Generation, Output, Priority, Request, RequestStats, Sampling, StopReason,
+    CacheMiss, EngineError, Event, Generation, Output, Priority, Request, RequestStats, Sampling, StopReason,
     milliseconds,
 };
 pub use runner::{Device, Runner};

@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use crate::Constraint;
+use crate::{Constraint, kv_cache::BLOCK_SIZE};
 
 /// Who is served first when there is more work than one step holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
@@ -54,6 +54,8 @@ impl Default for Sampling {
 #[derive(Debug, Clone)]
 pub struct Request {
     pub prompt: Vec<u32>,
+    /// Tokens to generate at most, those that spell a constraint's literal included. 0 computes the prompt into the
+    /// cache and ends: the same prompt, or one that begins with it, starts from there.
     pub max_tokens: usize,
     /// Generation stops at this instant and keeps what it has.
     pub deadline: Option<Instant>,
@@ -96,6 +98,12 @@ pub struct RequestStats {
     pub prompt_tokens: usize,
     /// Prompt tokens whose keys and values were already in the cache.
     pub cached_tokens: usize,
+    /// Prompt tokens after the cached ones that were in the cache earlier and had to make room: whole blocks, as far
+    /// as the latest 4096 evicted blocks tell.
+    pub evicted_tokens: usize,
+    /// Prompt tokens computed for this request so far; those that had to give way and were computed twice count
+    /// twice.
+    pub computed_tokens: usize,
     pub generated_tokens: usize,
     /// Tokens proposed by speculation, and how many of them the model agreed with.
     pub drafted_tokens: usize,
@@ -108,6 +116,37 @@ pub struct RequestStats {
     /// Mean natural-log probability of the generated tokens that show text (all but those that only spell a
     /// constraint's literal); `None` when there is none.
     pub mean_log_probability: Option<f32>,
+}
+
+/// Why prompt tokens had to be computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum CacheMiss {
+    /// All came from the cache, but for the last token, which is always computed.
+    None,
+    /// Nothing like it was asked before.
+    NeverSeen,
+    /// The prompt is another than the previous one from this token on; typing adds tokens at the previous end.
+    Changed { at: usize },
+    /// So many tokens had been there and had to make room.
+    Evicted { tokens: usize },
+    /// It begins as the previous one, which was never computed so far: cancelled, or the cache was dropped.
+    NotComputed,
+}
+
+impl RequestStats {
+    /// Why the cache missed, for a caller that knows the previous prompt of the same document: `common` is how many
+    /// tokens this prompt and that one have in common at their beginning, `None` without a previous one.
+    pub fn cache_miss(&self, common: Option<usize>) -> CacheMiss {
+        match common {
+            _ if self.cached_tokens + 1 >= self.prompt_tokens => CacheMiss::None,
+            _ if self.evicted_tokens > 0 => CacheMiss::Evicted { tokens: self.evicted_tokens },
+            None => CacheMiss::NeverSeen,
+            // Without a free block for its copy, a block that fits in part is computed again.
+            Some(common) if self.cached_tokens + BLOCK_SIZE > common => CacheMiss::Changed { at: common },
+            Some(_) => CacheMiss::NotComputed,
+        }
+    }
 }
 
 /// One thing that happened to a request, in order. The last one is `Finished` or `Failed`.
@@ -142,6 +181,10 @@ pub enum EngineError {
     EmptyPrompt,
     #[error("token id {id} is outside the vocabulary of {vocabulary}")]
     TokenOutOfRange { id: u32, vocabulary: usize },
+    #[error(
+        "token {token} is another in the draft model {draft} than in {target}; use a draft model of the same family"
+    )]
+    DraftVocabulary { draft: String, target: String, token: u32 },
     #[error("the engine stopped: {0}")]
     Stopped(String),
     #[error(transparent)]
@@ -252,4 +295,33 @@ impl OutputBuilder {
 /// Milliseconds with fractions, the unit of every reported time.
 pub fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misses_have_reasons() {
+        // Prompt, cached, evicted, in common with the previous prompt.
+        for (prompt, cached, evicted, common, expected) in [
+            (100, 99, 0, None, CacheMiss::None),
+            (100, 99, 0, Some(100), CacheMiss::None),
+            (100, 0, 0, None, CacheMiss::NeverSeen),
+            (100, 95, 0, Some(95), CacheMiss::Changed { at: 95 }),
+            (100, 80, 0, Some(95), CacheMiss::Changed { at: 95 }),
+            (100, 90, 0, Some(40), CacheMiss::Changed { at: 40 }),
+            (100, 32, 48, Some(95), CacheMiss::Evicted { tokens: 48 }),
+            (100, 0, 96, None, CacheMiss::Evicted { tokens: 96 }),
+            (100, 0, 0, Some(95), CacheMiss::NotComputed),
+        ] {
+            let stats = RequestStats {
+                prompt_tokens: prompt,
+                cached_tokens: cached,
+                evicted_tokens: evicted,
+                ..RequestStats::default()
+            };
+            assert_eq!(stats.cache_miss(common), expected, "{prompt} {cached} {evicted} {common:?}");
+        }
+    }
 }

@@ -61,7 +61,7 @@ pub trait Activations: Copy + Send + Sync {
     /// Quantizes one block of `ELEMENTS` floats.
     fn quantize(floats: &[f32]) -> Self;
     /// Interleaves the blocks at one place of up to eight rows; missing rows become zero.
-    fn pack(rows: [Option<&Self>; TILE_ROWS]) -> Self::Tile;
+    fn pack(rows: &[Self], tile: &mut Self::Tile);
 }
 
 impl Activations for WideBlock {
@@ -84,10 +84,9 @@ impl Activations for WideBlock {
         block
     }
 
-    fn pack(rows: [Option<&Self>; TILE_ROWS]) -> WideTile {
-        let mut tile = Self::ZERO_TILE;
-        for (row, block) in rows.iter().enumerate() {
-            let Some(block) = block else { continue };
+    fn pack(rows: &[Self], tile: &mut WideTile) {
+        for row in 0..TILE_ROWS {
+            let block = rows.get(row).unwrap_or(&Self::ZERO);
             for (to, from) in tile.values.iter_mut().zip(block.values.as_chunks::<4>().0) {
                 to[row] = *from;
             }
@@ -99,7 +98,6 @@ impl Activations for WideBlock {
             }
             tile.scales[row] = block.scale;
         }
-        tile
     }
 }
 
@@ -116,16 +114,14 @@ impl Activations for NarrowBlock {
         block
     }
 
-    fn pack(rows: [Option<&Self>; TILE_ROWS]) -> NarrowTile {
-        let mut tile = Self::ZERO_TILE;
-        for (row, block) in rows.iter().enumerate() {
-            let Some(block) = block else { continue };
+    fn pack(rows: &[Self], tile: &mut NarrowTile) {
+        for row in 0..TILE_ROWS {
+            let block = rows.get(row).unwrap_or(&Self::ZERO);
             for (to, from) in tile.values.iter_mut().zip(block.values.as_chunks::<2>().0) {
                 to[row] = from.map(i16::from);
             }
             tile.scales[row] = block.scale;
         }
-        tile
     }
 }
 

@@ -178,9 +178,35 @@ impl<'a> PlaneWriter<'a> {
 /// Reads elements from `at` as floats into `out`.
 fn read(plane: &Plane, at: usize, out: &mut [f32]) {
     match plane {
-        Plane::F16(values) => values[at..at + out.len()].convert_to_f32_slice(out),
+        Plane::F16(values) => {
+            let values = &values[at..at + out.len()];
+            #[cfg(target_arch = "x86_64")]
+            if super::ops::has_avx2() {
+                // SAFETY: the CPU has F16C.
+                return unsafe { attention_avx2::to_floats(values, out) };
+            }
+            values.convert_to_f32_slice(out);
+        }
         Plane::F32(values) => out.copy_from_slice(&values[at..at + out.len()]),
     }
+}
+
+/// Asks for elements that are read soon: blocks are scattered, so the processor cannot foresee them.
+fn prefetch(plane: &Plane, at: usize, length: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let bytes: &[u8] = match plane {
+            Plane::F16(values) => bytemuck::cast_slice(&values[at..at + length]),
+            Plane::F32(values) => bytemuck::cast_slice(&values[at..at + length]),
+        };
+        for line in bytes.chunks(64) {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: x86-64 has SSE; a prefetch may name any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (plane, at, length);
 }
 
 /// The new rows of one sequence in a step.
@@ -210,7 +236,8 @@ pub fn attend(
     let total_rows: usize = spans.iter().map(|span| span.rows).sum();
     assert!(query.len() >= total_rows * width && output.len() >= total_rows * width);
     let group = query_heads / heads;
-    let tile_rows = (QUERIES_PER_TILE / group).max(1);
+    let most_rows = spans.iter().map(|span| span.rows).max().unwrap_or(1);
+    let tile_rows = (QUERIES_PER_TILE / group).clamp(1, most_rows.max(1));
     let mut tiles = Vec::new();
     for span in spans {
         for head in 0..heads {
@@ -223,21 +250,23 @@ pub fn attend(
     // Later tiles see more keys; taking them first keeps the threads' last pieces small.
     tiles.sort_by_key(|tile| std::cmp::Reverse(tile.span.start + tile.rows.end));
     let out = SharedMut::new(output);
-    pool.run_each(tiles.len(), &|range| {
-        let mut scratch = Scratch::new(head_dimension, tile_rows * group);
-        for tile in &tiles[range] {
-            attend_tile(tile, &mut scratch);
-            for (state, sums) in
-                scratch.accumulated.chunks_exact(head_dimension).take(tile.rows.len() * group).enumerate()
-            {
-                let (row, member) = (tile.span.row + tile.rows.start + state / group, state % group);
-                let scale = 1.0 / scratch.sum[state];
-                let at = row * width + (tile.head * group + member) * head_dimension;
-                // SAFETY: each (row, head) belongs to exactly one tile.
-                let out = unsafe { out.slice(at..at + head_dimension) };
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = sum * scale;
-                }
+    let mut scratches: Vec<Scratch> =
+        (0..pool.threads()).map(|_| Scratch::new(head_dimension, tile_rows * group)).collect();
+    let scratches = SharedMut::new(&mut scratches);
+    pool.run_each(tiles.len(), &|thread, index| {
+        let tile = &tiles[index];
+        // SAFETY: each thread has its own.
+        let scratch = unsafe { &mut scratches.slice(thread..thread + 1)[0] };
+        attend_tile(tile, scratch);
+        let states = scratch.accumulated.chunks_exact(head_dimension).take(tile.rows.len() * group);
+        for (state, sums) in states.enumerate() {
+            let (row, member) = (tile.span.row + tile.rows.start + state / group, state % group);
+            let scale = 1.0 / scratch.sum[state];
+            let at = row * width + (tile.head * group + member) * head_dimension;
+            // SAFETY: each (row, head) belongs to exactly one tile.
+            let out = unsafe { out.slice(at..at + head_dimension) };
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = sum * scale;
             }
         }
     });
@@ -313,18 +342,28 @@ fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
         let first_row = tile.rows.start.max(chunk_start.saturating_sub(tile.span.start)) - tile.rows.start;
         let seen = first_row * tile.group..states;
         let count = CHUNK.min(last + 1 - chunk_start);
-        let blocks = &tile.span.blocks[chunk_start / BLOCK_SIZE..][..count.div_ceil(BLOCK_SIZE)];
-        for (index, &block) in blocks.iter().enumerate() {
+        let chunk_blocks = &tile.span.blocks[chunk_start / BLOCK_SIZE..=last / BLOCK_SIZE];
+        let (blocks, later) = chunk_blocks.split_at(count.div_ceil(BLOCK_SIZE));
+        for &block in later.iter().take(CHUNK / BLOCK_SIZE) {
             let at = tile.kv.shape.offset(block, tile.head);
-            read(&tile.kv.keys[tile.layer], at, &mut scratch.keys);
-            let value_at = index * BLOCK_SIZE * dimension;
-            let value_end = (value_at + BLOCK_SIZE * dimension).min(count * dimension);
-            read(&tile.kv.values[tile.layer], at, &mut scratch.values[value_at..value_end]);
-            let keys = scratch.keys.as_chunks::<BLOCK_SIZE>().0;
-            for four in seen.start / TOGETHER..states.div_ceil(TOGETHER) {
-                let queries = &scratch.queries[four * dimension..(four + 1) * dimension];
-                scores(queries, keys, index * BLOCK_SIZE, &mut scratch.weights[four * TOGETHER..]);
+            prefetch(&tile.kv.keys[tile.layer], at, BLOCK_SIZE * dimension);
+            prefetch(&tile.kv.values[tile.layer], at, BLOCK_SIZE * dimension);
+        }
+        // Half floats are converted as they are read where one group of queries reads them, before where several do.
+        #[cfg(target_arch = "x86_64")]
+        let halves = tile.halves(states, blocks, count);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(halves) = &halves {
+            for (index, keys) in halves.keys.iter().enumerate().take(blocks.len()) {
+                let queries = &scratch.queries[..dimension];
+                // SAFETY: `halves` are only there where the CPU has AVX2, FMA and F16C.
+                unsafe { attention_avx2::scores(queries, keys, index * BLOCK_SIZE, &mut scratch.weights) };
             }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let halves = None::<()>;
+        if halves.is_none() {
+            scratch.read_and_score(tile, blocks, count, seen.start / TOGETHER..states.div_ceil(TOGETHER));
         }
         for state in seen.clone() {
             let position = tile.span.start + tile.rows.start + state / tile.group;
@@ -341,17 +380,88 @@ fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
             scratch.sum[state] = scratch.sum[state] * factors.0 + sum * factors.1;
             scratch.factors[state] = factors;
         }
-        let mut state = seen.start;
-        while state < states {
-            let weights = &scratch.weights[state..];
-            let factors = &scratch.factors[state..];
-            let sums = &mut scratch.accumulated[state * dimension..];
-            let values = &scratch.values[..count * dimension];
-            state += match states - state {
-                2.. => weigh::<2>(weights, factors, values, dimension, sums),
-                _ => weigh::<1>(weights, factors, values, dimension, sums),
-            };
+        #[cfg(target_arch = "x86_64")]
+        if let Some(halves) = &halves {
+            let values = &halves.values[..blocks.len()];
+            weigh_all(scratch, seen, values, dimension);
+            continue;
         }
+        let values = std::mem::take(&mut scratch.values);
+        weigh_all(scratch, seen, &[&values[..count * dimension]], dimension);
+        scratch.values = values;
+    }
+}
+
+/// A chunk's keys and values as they are stored.
+#[cfg(target_arch = "x86_64")]
+struct Halves<'a> {
+    keys: [&'a [[f16; BLOCK_SIZE]]; CHUNK / BLOCK_SIZE],
+    /// Without the tokens that are not there yet.
+    values: [&'a [f16]; CHUNK / BLOCK_SIZE],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Tile<'_> {
+    /// The chunk's `count` tokens in place, if the few queries of this tile should read them there.
+    fn halves(&self, states: usize, blocks: &[BlockId], count: usize) -> Option<Halves<'_>> {
+        let (Plane::F16(keys), Plane::F16(values)) = (&self.kv.keys[self.layer], &self.kv.values[self.layer])
+        else {
+            return None;
+        };
+        if states > TOGETHER || !super::ops::has_avx2() {
+            return None;
+        }
+        let mut halves = Halves { keys: [&[]; CHUNK / BLOCK_SIZE], values: [&[]; CHUNK / BLOCK_SIZE] };
+        for (index, &block) in blocks.iter().enumerate() {
+            let at = self.kv.shape.offset(block, self.head);
+            let tokens = BLOCK_SIZE.min(count - index * BLOCK_SIZE);
+            halves.keys[index] = keys[at..at + self.kv.shape.block_length()].as_chunks().0;
+            halves.values[index] = &values[at..at + tokens * self.kv.shape.head_dimension];
+        }
+        Some(halves)
+    }
+}
+
+impl Scratch {
+    /// Converts a chunk's `count` tokens, and computes the scores of some groups of states.
+    fn read_and_score(
+        &mut self,
+        tile: &Tile<'_>,
+        blocks: &[BlockId],
+        count: usize,
+        groups: std::ops::Range<usize>,
+    ) {
+        let dimension = tile.kv.shape.head_dimension;
+        for (index, &block) in blocks.iter().enumerate() {
+            let at = tile.kv.shape.offset(block, tile.head);
+            read(&tile.kv.keys[tile.layer], at, &mut self.keys);
+            let value_at = index * BLOCK_SIZE * dimension;
+            let value_end = (value_at + BLOCK_SIZE * dimension).min(count * dimension);
+            read(&tile.kv.values[tile.layer], at, &mut self.values[value_at..value_end]);
+            let keys = self.keys.as_chunks::<BLOCK_SIZE>().0;
+            for group in groups.clone() {
+                let queries = &self.queries[group * dimension..(group + 1) * dimension];
+                scores(queries, keys, index * BLOCK_SIZE, &mut self.weights[group * TOGETHER..]);
+            }
+        }
+    }
+}
+
+fn weigh_all<T: Stored>(
+    scratch: &mut Scratch,
+    states: std::ops::Range<usize>,
+    values: &[&[T]],
+    dimension: usize,
+) {
+    let mut state = states.start;
+    while state < states.end {
+        let weights = &scratch.weights[state..];
+        let factors = &scratch.factors[state..];
+        let sums = &mut scratch.accumulated[state * dimension..];
+        state += match states.end - state {
+            2.. => weigh::<T, 2>(weights, factors, values, dimension, sums),
+            _ => weigh::<T, 1>(weights, factors, values, dimension, sums),
+        };
     }
 }
 
@@ -401,12 +511,12 @@ pub(super) fn exponentials(scores: &mut [f32; CHUNK], visible: usize) -> (f32, f
     (maximum, sums.iter().sum())
 }
 
-/// `sums[q] = sums[q] * old factor + (weights[q] . values) * new factor` for `Q` queries; `values` is
+/// `sums[q] = sums[q] * old factor + (weights[q] . values) * new factor` for `Q` queries; each part of `values` is
 /// `[token][dimension]`. Returns `Q`.
-pub(super) fn weigh<const Q: usize>(
+fn weigh<T: Stored, const Q: usize>(
     weights: &[[f32; CHUNK]],
     factors: &[(f32, f32)],
-    values: &[f32],
+    values: &[&[T]],
     dimension: usize,
     sums: &mut [f32],
 ) -> usize {
@@ -414,13 +524,13 @@ pub(super) fn weigh<const Q: usize>(
     #[cfg(target_arch = "x86_64")]
     if super::ops::has_avx2() {
         while at + LANES <= dimension {
-            // SAFETY: the CPU has AVX2 and FMA.
+            // SAFETY: the CPU has AVX2, FMA and F16C.
             unsafe {
                 if at + 4 * LANES <= dimension {
-                    attention_avx2::weigh::<Q, 4>(weights, factors, values, dimension, at, sums);
+                    attention_avx2::weigh::<T, Q, 4>(weights, factors, values, dimension, at, sums);
                     at += 4 * LANES;
                 } else {
-                    attention_avx2::weigh::<Q, 1>(weights, factors, values, dimension, at, sums);
+                    attention_avx2::weigh::<T, Q, 1>(weights, factors, values, dimension, at, sums);
                     at += LANES;
                 }
             }
@@ -430,8 +540,9 @@ pub(super) fn weigh<const Q: usize>(
         let (old, new) = factors[q];
         for element in at..dimension {
             let mut part = 0f32;
-            for (value, weight) in values.chunks_exact(dimension).zip(&weights[q]) {
-                part = fused(value[element], *weight, part);
+            let rows = values.iter().flat_map(|values| values.chunks_exact(dimension));
+            for (value, weight) in rows.zip(&weights[q]) {
+                part = fused(value[element].into(), *weight, part);
             }
             let sum = &mut sums[q * dimension + element];
             *sum = fused(part, new, *sum * old);
@@ -439,6 +550,15 @@ pub(super) fn weigh<const Q: usize>(
     }
     Q
 }
+
+#[cfg(target_arch = "x86_64")]
+use attention_avx2::Element as Stored;
+
+/// What keys and values are stored as.
+#[cfg(not(target_arch = "x86_64"))]
+trait Stored: Copy + Into<f32> {}
+#[cfg(not(target_arch = "x86_64"))]
+impl Stored for f32 {}
 
 #[cfg(test)]
 mod tests {

@@ -133,7 +133,8 @@ unsafe fn rows_kernel<W: WeightBlock, const ROWS: usize>(
                     for j in 0..8 {
                         // At most 63 * 127 * 2, which fits 16 bits.
                         let products = _mm256_maddubs_epi16(values[j], _mm256_load_si256(part.add(j)));
-                        sums[j % 2] = _mm256_add_epi32(sums[j % 2], _mm256_madd_epi16(products, multipliers[j]));
+                        sums[j % 2] =
+                            _mm256_add_epi32(sums[j % 2], _mm256_madd_epi16(products, multipliers[j]));
                     }
                     totals[row][feature] = _mm256_add_epi32(sums[0], sums[1]);
                     let activation_sums = _mm256_load_si256(activation.sums.as_ptr().cast());
@@ -174,7 +175,10 @@ pub(super) fn sum_each(v: &[__m256i; 8]) -> __m256i {
     let four = |a, b| _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
     let low = four(pair(v[0], v[1]), pair(v[2], v[3]));
     let high = four(pair(v[4], v[5]), pair(v[6], v[7]));
-    _mm256_add_epi32(_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high))
+    _mm256_add_epi32(
+        _mm256_permute2x128_si256::<0x20>(low, high),
+        _mm256_permute2x128_si256::<0x31>(low, high),
+    )
 }
 
 /// `out[i][j] = rows[j][i]`. Requires AVX2, as everything here.
@@ -273,7 +277,9 @@ fn tiles_of<W: WeightBlock>(
 ) {
     let row_bytes = weights.len() / features;
     let blocks = row_bytes / W::BYTES;
-    assert!(weights.len() == features * blocks * W::BYTES && tiles.len() == count * blocks && count <= MOST_TILES);
+    assert!(
+        weights.len() == features * blocks * W::BYTES && tiles.len() == count * blocks && count <= MOST_TILES
+    );
     let starts = [weights.as_ptr(), weights[(features - 1) * row_bytes..].as_ptr()];
     let mut sums = [[_mm256_setzero_ps(); MOST_TILES]; TILE_FEATURES];
     let mut spread = [Spread::ZERO; TILE_FEATURES];
@@ -281,7 +287,9 @@ fn tiles_of<W: WeightBlock>(
         // SAFETY: each start is followed by `blocks` blocks, and `tiles` holds `count * blocks` (asserted).
         unsafe {
             for (spread, start) in spread.iter_mut().zip(starts) {
-                spread.fill::<W>(start.add(block * W::BYTES));
+                let weight = start.add(block * W::BYTES);
+                prefetch(weight.wrapping_add(FEATURES * row_bytes), W::BYTES);
+                spread.fill::<W>(weight);
             }
             let mut tile = 0;
             while tile < count {
@@ -320,11 +328,14 @@ unsafe fn tile_kernel<W: WeightBlock, const TILES: usize>(
     unsafe {
         let zero = _mm256_setzero_si256();
         let mut totals = [[zero; TILES]; TILE_FEATURES];
-        for part in 0..64 / W::RUN {
+        // The bound is hidden: unrolled as a whole, the loop would spill every register.
+        for part in 0..std::hint::black_box(64 / W::RUN) {
             let mut products = [[zero; TILES]; TILE_FEATURES];
-            for group in part * W::RUN..(part + 1) * W::RUN {
-                let activations: [__m256i; TILES] =
-                    std::array::from_fn(|t| _mm256_load_si256((&raw const (*tiles[t]).values[group]).cast()));
+            for step in 0..W::RUN {
+                let group = part * W::RUN + step;
+                let activations: [__m256i; TILES] = std::array::from_fn(|t| {
+                    _mm256_load_si256((&raw const (*tiles[t]).values).cast::<__m256i>().add(group))
+                });
                 for f in 0..TILE_FEATURES {
                     let weight = _mm256_set1_epi32(*weights[f].values.get_unchecked(group));
                     for t in 0..TILES {
@@ -421,15 +432,14 @@ mod tests {
             }
         }
         let row_bytes = size_of_val(&weights[..blocks]);
-        let tiles: Vec<WideTile> = (0..rows.div_ceil(TILE_ROWS))
-            .flat_map(|tile| (0..blocks).map(move |block| (tile, block)))
-            .map(|(tile, block)| {
-                WideBlock::pack(std::array::from_fn(|row| {
-                    let row = tile * TILE_ROWS + row;
-                    (row < rows).then(|| &activations[row * blocks + block])
-                }))
-            })
-            .collect();
+        let mut tiles = vec![WideBlock::ZERO_TILE; rows.div_ceil(TILE_ROWS) * blocks];
+        for (index, tile) in tiles.iter_mut().enumerate() {
+            let first = index / blocks * TILE_ROWS;
+            let rows: Vec<WideBlock> = (first..rows.min(first + TILE_ROWS))
+                .map(|row| activations[row * blocks + index % blocks])
+                .collect();
+            WideBlock::pack(&rows, tile);
+        }
         for first in (0..features).step_by(TILE_FEATURES) {
             let count = TILE_FEATURES.min(features - first);
             let part = &as_bytes(&weights)[first * row_bytes..(first + count) * row_bytes];
@@ -498,7 +508,8 @@ mod tests {
             let mut out = [[0.0; FEATURES]; MOST_ROWS];
             dot_rows(dtype, &block, 1, &[activation], 1, &mut out);
             let mut tiled = [[[0.0; TILE_ROWS]; MOST_TILES]; TILE_FEATURES];
-            let tile = WideBlock::pack([Some(&activation); TILE_ROWS]);
+            let mut tile = WideBlock::ZERO_TILE;
+            WideBlock::pack(&[activation; TILE_ROWS], &mut tile);
             dot_tiles(dtype, &block, 1, &[tile], 1, &mut tiled);
             let exact = multiplier * largest * 127.0 * WIDE as f32;
             for value in [out[0][0], tiled[0][0][0], tiled[0][0][7]] {

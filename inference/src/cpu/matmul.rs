@@ -209,13 +209,14 @@ impl<A: Activations> QuantizedWriter<'_, A> {
         let floats = |row: usize, block: usize| &floats[row * columns + block * A::ELEMENTS..][..A::ELEMENTS];
         for block in 0..per_row {
             if self.is_tiled {
-                let quantized: [A; TILE_ROWS] = std::array::from_fn(|row| match row < rows.len() {
-                    true => A::quantize(floats(row, block)),
-                    false => A::ZERO,
-                });
-                let tile = A::pack(std::array::from_fn(|row| (row < rows.len()).then(|| &quantized[row])));
+                let mut quantized = [A::ZERO; TILE_ROWS];
+                for (row, quantized) in quantized[..rows.len()].iter_mut().enumerate() {
+                    *quantized = A::quantize(floats(row, block));
+                }
+                let at = rows.start / TILE_ROWS * per_row + block;
                 // SAFETY: as the function's contract.
-                unsafe { self.tiles.write(rows.start / TILE_ROWS * per_row + block, tile) };
+                let tile = unsafe { &mut self.tiles.slice(at..at + 1)[0] };
+                A::pack(&quantized[..rows.len()], tile);
             } else {
                 for (index, row) in rows.clone().enumerate() {
                     let quantized = A::quantize(floats(index, block));
@@ -414,8 +415,10 @@ impl Target<'_> {
                     }
                     for tile in 0..count {
                         let row = (first_tile + tile) * TILE_ROWS;
-                        let columns = k_quants::transposed(&std::array::from_fn(|feature| out[feature][tile]));
-                        for (offset, values) in columns[..TILE_ROWS.min(input.rows - row)].iter().enumerate() {
+                        let columns =
+                            k_quants::transposed(&std::array::from_fn(|feature| out[feature][tile]));
+                        for (offset, values) in columns[..TILE_ROWS.min(input.rows - row)].iter().enumerate()
+                        {
                             self.write(row + offset, first, &values[..end - first]);
                         }
                     }

@@ -135,6 +135,7 @@ unsafe fn tiles_of(
         for block in 0..blocks {
             for (spread, start) in spread.iter_mut().zip(weights) {
                 let weight = start.add(block * BYTES);
+                prefetch(weight.wrapping_add(FEATURES * blocks * BYTES), BYTES);
                 spread.scale = half_at(weight);
                 let to = spread.values.as_mut_ptr().cast::<__m256i>();
                 for half in 0..2 {
@@ -177,9 +178,11 @@ unsafe fn tile_kernel<const TILES: usize>(
     // SAFETY: indices stay inside the arrays of `Spread` and `NarrowTile`.
     unsafe {
         let mut totals = [[_mm256_setzero_si256(); TILES]; TILE_FEATURES];
-        for pair in 0..NARROW / 2 {
-            let activations: [__m256i; TILES] =
-                std::array::from_fn(|t| _mm256_load_si256((&raw const (*tiles[t]).values[pair]).cast()));
+        // The bound is hidden: unrolled as a whole, the loop would spill every register.
+        for pair in 0..std::hint::black_box(NARROW / 2) {
+            let activations: [__m256i; TILES] = std::array::from_fn(|t| {
+                _mm256_load_si256((&raw const (*tiles[t]).values).cast::<__m256i>().add(pair))
+            });
             for f in 0..TILE_FEATURES {
                 let weight = _mm256_set1_epi32(*weights[f].values.get_unchecked(pair));
                 for t in 0..TILES {
@@ -224,15 +227,14 @@ mod tests {
         // SAFETY: block types are plain old data.
         let bytes =
             unsafe { std::slice::from_raw_parts(weights.as_ptr().cast::<u8>(), size_of_val(&weights[..])) };
-        let tiles: Vec<NarrowTile> = (0..rows.div_ceil(TILE_ROWS))
-            .flat_map(|tile| (0..blocks).map(move |block| (tile, block)))
-            .map(|(tile, block)| {
-                NarrowBlock::pack(std::array::from_fn(|row| {
-                    let row = tile * TILE_ROWS + row;
-                    (row < rows).then(|| &activations[row * blocks + block])
-                }))
-            })
-            .collect();
+        let mut tiles = vec![NarrowBlock::ZERO_TILE; rows.div_ceil(TILE_ROWS) * blocks];
+        for (index, tile) in tiles.iter_mut().enumerate() {
+            let first = index / blocks * TILE_ROWS;
+            let rows: Vec<NarrowBlock> = (first..rows.min(first + TILE_ROWS))
+                .map(|row| activations[row * blocks + index % blocks])
+                .collect();
+            NarrowBlock::pack(&rows, tile);
+        }
         for feature in 0..features {
             let bytes = &bytes[feature * blocks * BYTES..(feature + 1) * blocks * BYTES];
             let mut tiled = [[[0.0; TILE_ROWS]; MOST_TILES]; TILE_FEATURES];
@@ -270,7 +272,8 @@ mod tests {
             eprintln!("this CPU has no AVX2, so these kernels are not used on it");
             return;
         }
-        for (blocks, features, rows) in [(1, 1, 1), (2, 8, 3), (3, 7, 4), (11, 2, 9), (5, 3, 17), (1, 8, 32)] {
+        for (blocks, features, rows) in [(1, 1, 1), (2, 8, 3), (3, 7, 4), (11, 2, 9), (5, 3, 17), (1, 8, 32)]
+        {
             check(blocks, features, rows);
         }
     }

@@ -116,23 +116,7 @@ impl ThreadPool {
         if threads == 1 || items <= 1 {
             return body(0..items);
         }
-        self.take_in_turn(items, items.div_ceil(threads * 4), body);
-    }
-
-    /// As [`Self::run_chunked`], one item at a time: for few, large or unequal items.
-    pub fn run_each(&mut self, items: usize, body: &(dyn Fn(std::ops::Range<usize>) + Sync)) {
-        if self.threads() == 1 || items <= 1 {
-            return body(0..items);
-        }
-        self.take_in_turn(items, 1, body);
-    }
-
-    fn take_in_turn(
-        &mut self,
-        items: usize,
-        chunk: usize,
-        body: &(dyn Fn(std::ops::Range<usize>) + Sync),
-    ) {
+        let chunk = items.div_ceil(threads * 4);
         let cursor = AtomicUsize::new(0);
         self.run(&|_| {
             loop {
@@ -141,6 +125,23 @@ impl ThreadPool {
                     break;
                 }
                 body(start..items.min(start + chunk));
+            }
+        });
+    }
+
+    /// As [`Self::run_chunked`], one item at a time, for few, large or unequal items: `body(thread, item)`.
+    pub fn run_each(&mut self, items: usize, body: &(dyn Fn(usize, usize) + Sync)) {
+        if self.threads() == 1 || items <= 1 {
+            return (0..items).for_each(|item| body(0, item));
+        }
+        let cursor = AtomicUsize::new(0);
+        self.run(&|thread| {
+            loop {
+                let item = cursor.fetch_add(1, Ordering::Relaxed);
+                if item >= items {
+                    break;
+                }
+                body(thread, item);
             }
         });
     }

@@ -370,8 +370,7 @@ fn attention(
     let rope = Rope::new(dimension, 10_000.0, None, pairing);
 
     // The definition, on the CPU in F32.
-    let kv_shape =
-        KvShape { layers: 1, blocks: 64, heads: kv_heads, head_dimension: dimension };
+    let kv_shape = KvShape { layers: 1, blocks: 64, heads: kv_heads, head_dimension: dimension };
     let blocks: Vec<BlockId> = (0..total.div_ceil(BLOCK_SIZE)).map(|i| (i * 7 % 61) as BlockId).collect();
     let mut cpu_kv = KvStorage::new(kv_shape, KvPrecision::F32);
     let (mut queries, mut angles) = (Vec::new(), vec![(0.0, 0.0); dimension / 2]);

@@ -122,12 +122,7 @@ impl CpuRunner {
             false => Some(load("output.weight", c.vocabulary, c.embedding)?),
         };
         let rope = load_rope(gguf, c)?;
-        let shape = KvShape {
-            layers: c.layers,
-            blocks,
-            heads: c.kv_heads,
-            head_dimension: c.head_dimension,
-        };
+        let shape = KvShape { layers: c.layers, blocks, heads: c.kv_heads, head_dimension: c.head_dimension };
         Ok(Self {
             embedding: load("token_embd.weight", c.vocabulary, c.embedding)?,
             layers,
@@ -273,11 +268,20 @@ impl Scratch {
                     rope.apply(query.slice(row * attention_width..(row + 1) * attention_width), angles);
                     let key = key.slice(row * kv_width..(row + 1) * kv_width);
                     rope.apply(key, angles);
-                    writer.write(spans[span].blocks, position, key, &value[row * kv_width..(row + 1) * kv_width]);
+                    writer.write(
+                        spans[span].blocks,
+                        position,
+                        key,
+                        &value[row * kv_width..(row + 1) * kv_width],
+                    );
                 }
             }
         };
-        if rows < PARALLEL_ROWS { turn_and_store(0..rows) } else { pool.run_chunked(rows, &turn_and_store) }
+        if rows < PARALLEL_ROWS {
+            turn_and_store(0..rows)
+        } else {
+            pool.run_chunked(rows, &turn_and_store)
+        }
         attend(pool, kv, index, c.heads, spans, &self.query, &mut self.attended);
     }
 
