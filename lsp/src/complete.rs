@@ -255,11 +255,10 @@ impl Completer {
             Look::Answered(..) => None,
         });
         let prepared = prepared.await??;
-        // One token is no work, and the prompt is computed to its end for it.
-        let request = Request { max_tokens: 1, constraint: None, ..self.request(&ask, &prepared.prompt, 0) };
+        let request = Request { max_tokens: 0, constraint: None, ..self.request(&ask, &prepared.prompt, 0) };
         let output = self.backend.submit(request).ok()?.collect().await.ok()?;
         let cached = output.stats.cached_tokens;
-        self.prompts.note(&prepared.site.key, &prepared.prompt, cached);
+        self.prompts.note(&prepared.site.key, &prepared.prompt, &output.stats);
         tracing::debug!(prompt_tokens = output.stats.prompt_tokens, cached_tokens = cached, "warmed up");
         Some(output.stats.prompt_tokens.saturating_sub(cached))
     }
@@ -453,8 +452,7 @@ impl Completer {
             if number == 0 {
                 answer.describe(&mut explain);
                 explain.postprocessing = steps;
-                let cached = answer.stats.cached_tokens;
-                explain.cache_miss = self.prompts.note(&prepared.site.key, &prepared.prompt, cached);
+                explain.cache_miss = self.prompts.note(&prepared.site.key, &prepared.prompt, &answer.stats);
             }
             if text.is_empty() || texts.contains(&text) {
                 continue;

@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use lacuna_inference::{CacheMiss as Missed, RequestStats};
 use serde::Serialize;
 
 use super::prompt::Prompt;
@@ -31,6 +32,8 @@ pub enum CacheMiss {
     PrefixEdited,
     /// The engine no longer had what it once computed.
     Evicted,
+    /// The engine was stopped before it had computed what the last prompt begins with.
+    NotComputed,
 }
 
 /// The last prompt of each document that the engine has computed, the latest first.
@@ -40,37 +43,38 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// Takes note of a computed prompt of which `cached` tokens came from the cache. Returns what kept the others from
-    /// it; `None` when they were only those typed since.
-    pub fn note(&self, path: &str, prompt: &Prompt, cached: usize) -> Option<CacheMiss> {
+    /// Takes note of a prompt and what it cost. Returns what kept its tokens from the cache; `None` when only those
+    /// typed since were missing.
+    pub fn note(&self, path: &str, prompt: &Prompt, stats: &RequestStats) -> Option<CacheMiss> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = last.is_empty();
         let before = last.iter().position(|(other, _)| other == path).and_then(|at| last.remove(at));
         last.push_front((path.to_string(), prompt.tokens.clone()));
         last.truncate(REMEMBERED_DOCUMENTS);
-        let Some((_, before)) = before else {
-            return Some(if is_first { CacheMiss::FirstRequest } else { CacheMiss::AnotherFile });
-        };
-        why(&before, prompt, cached)
+        let common = before.as_ref().map(|(_, before)| {
+            before.iter().zip(&prompt.tokens).take_while(|(left, right)| left == right).count()
+        });
+        match stats.cache_miss(common) {
+            Missed::None => None,
+            Missed::NeverSeen if is_first => Some(CacheMiss::FirstRequest),
+            Missed::NeverSeen => Some(CacheMiss::AnotherFile),
+            Missed::Evicted { .. } => Some(CacheMiss::Evicted),
+            Missed::NotComputed => Some(CacheMiss::NotComputed),
+            Missed::Changed { at } => changed(before.map_or(0, |(_, before)| before.len()), prompt, at),
+        }
     }
 }
 
-fn why(before: &[u32], prompt: &Prompt, cached: usize) -> Option<CacheMiss> {
-    let common = before.iter().zip(&prompt.tokens).take_while(|(left, right)| left == right).count();
-    // The last token is always computed: its logits are what the request is after.
-    let expected = common.min(prompt.tokens.len().saturating_sub(1));
-    if cached + RESPELLED_TOKENS < expected {
-        return Some(CacheMiss::Evicted);
-    }
-    if common + RESPELLED_TOKENS >= before.len().min(prompt.tokens.len()) {
+/// What differs from token `at` on, when the prompt before had `before` tokens.
+fn changed(before: usize, prompt: &Prompt, at: usize) -> Option<CacheMiss> {
+    if at + RESPELLED_TOKENS >= before.min(prompt.tokens.len()) {
         return None;
     }
-    let first = prompt.suffix.start.min(prompt.prefix.start);
-    Some(if common < first {
+    Some(if at < prompt.suffix.start.min(prompt.prefix.start) {
         CacheMiss::ContextChanged
-    } else if common == prompt.prefix.start && !prompt.prefix.is_empty() {
+    } else if at == prompt.prefix.start && !prompt.prefix.is_empty() {
         CacheMiss::WindowMoved
-    } else if prompt.suffix.contains(&common) || common == prompt.suffix.end {
+    } else if prompt.suffix.contains(&at) || at == prompt.suffix.end {
         CacheMiss::SuffixChanged
     } else {
         CacheMiss::PrefixEdited
@@ -114,7 +118,7 @@ mod tests {
             ("CCCCCC|ssssss>pppppp", "CCCCCC|ssssss>pppppptt", 20, None),
             ("CCCCCC|ssssss>pppppp", "CCCCCC|ssssss>pppppx", 19, None),
             ("CCCCCC|ssssss>pppppp", "CCCCCC|ssssss>pppp", 17, None),
-            ("CCCCCC|ssssss>pppppp", "CCCCCC|ssssss>pppppptt", 4, Some(Evicted)),
+            ("CCCCCC|ssssss>pppppp", "CCCCCC|ssssss>pppppptt", 0, Some(NotComputed)),
             ("CCCCCC|ssssss>pppppp", "CCCXXX|ssssss>pppppp", 3, Some(ContextChanged)),
             ("CCCCCC|ssssss>pppppp", "CCCCCC|tsssss>pppppp", 7, Some(SuffixChanged)),
             ("CCCCCC|ssssss>pppppp", "CCCCCC|ssstss>pppppp", 10, Some(SuffixChanged)),
@@ -127,11 +131,23 @@ mod tests {
             ("CCCCCC>pppppp|ssssss!tttt", "CCCCCC>ppqppp|ssssss!tttt", 9, Some(PrefixEdited)),
             ("CCCCCC>pppppp|ssssss!tttt", "CCCCCC>qppppp|ssssss!tttt", 7, Some(WindowMoved)),
         ];
+        let stats = |prompt: &Prompt, cached_tokens, evicted_tokens| RequestStats {
+            prompt_tokens: prompt.tokens.len(),
+            cached_tokens,
+            evicted_tokens,
+            ..RequestStats::default()
+        };
         for (before, now, cached, expected) in cases {
             let prompts = Prompts::default();
-            assert_eq!(prompts.note("a", &prompt(before), 0), Some(FirstRequest));
-            assert_eq!(prompts.note("a", &prompt(now), cached), expected, "{before} {now}");
-            assert_eq!(prompts.note("b", &prompt(now), 0), Some(AnotherFile));
+            let (before, now) = (prompt(before), prompt(now));
+            assert_eq!(prompts.note("a", &before, &stats(&before, 0, 0)), Some(FirstRequest));
+            let name = String::from_utf8_lossy(
+                &now.tokens.iter().map(|token| *token as u8).collect::<Vec<u8>>(),
+            )
+            .into_owned();
+            assert_eq!(prompts.note("a", &now, &stats(&now, cached, 0)), expected, "{name}");
+            assert_eq!(prompts.note("b", &now, &stats(&now, 0, 0)), Some(AnotherFile));
+            assert_eq!(prompts.note("a", &now, &stats(&now, 0, 16)), Some(Evicted));
         }
     }
 }
