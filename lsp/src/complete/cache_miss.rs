@@ -141,10 +141,9 @@ mod tests {
             let prompts = Prompts::default();
             let (before, now) = (prompt(before), prompt(now));
             assert_eq!(prompts.note("a", &before, &stats(&before, 0, 0)), Some(FirstRequest));
-            let name = String::from_utf8_lossy(
-                &now.tokens.iter().map(|token| *token as u8).collect::<Vec<u8>>(),
-            )
-            .into_owned();
+            let name =
+                String::from_utf8_lossy(&now.tokens.iter().map(|token| *token as u8).collect::<Vec<u8>>())
+                    .into_owned();
             assert_eq!(prompts.note("a", &now, &stats(&now, cached, 0)), expected, "{name}");
             assert_eq!(prompts.note("b", &now, &stats(&now, 0, 0)), Some(AnotherFile));
             assert_eq!(prompts.note("a", &now, &stats(&now, 0, 16)), Some(Evicted));
