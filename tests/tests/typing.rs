@@ -106,7 +106,9 @@ async fn replay(client: &Client, lines: usize, at: u32) -> (u64, u64, usize) {
 async fn nearly_all_of_a_prompt_comes_from_the_cache_while_typing() {
     let client = real(ModelSource::Embedded).await;
     let (total, cached, prompts) = replay(&client, 300, 150).await;
-    assert!(prompts >= 80, "the model was asked at {prompts} of {KEYS} keys");
+    // What is typed into a known completion needs no model.
+    assert!(prompts >= KEYS / 5, "the model was asked at {prompts} of {KEYS} keys");
+    println!("{cached} of {total} prompt tokens in {prompts} prompts");
     assert!(cached * 100 >= total * 95, "{cached} of {total} prompt tokens in {prompts} prompts");
     client.shut_down().await;
 }
@@ -117,7 +119,8 @@ async fn models_that_see_the_prefix_first_are_spared_as_much() {
         concat!(env!("CARGO_MANIFEST_DIR"), "/../inference/tests/reference/recorded/qwen2-tied.gguf");
     let client = real(ModelSource::Path(recorded.into())).await;
     let (total, cached, prompts) = replay(&client, 300, 150).await;
-    assert!(prompts >= 80, "the model was asked at {prompts} of {KEYS} keys");
+    assert!(prompts >= KEYS / 5, "the model was asked at {prompts} of {KEYS} keys");
+    println!("{cached} of {total} prompt tokens in {prompts} prompts");
     assert!(cached * 100 >= total * 95, "{cached} of {total} prompt tokens in {prompts} prompts");
     let explain = client.command("lacuna.explain").await;
     assert!(explain["promptTokens"]["typed"].as_u64() > Some(0), "{explain}");

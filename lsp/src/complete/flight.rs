@@ -37,8 +37,8 @@ struct Flight {
     /// What was generated so far, as it would stand at the cursor.
     text: watch::Receiver<String>,
     readers: watch::Sender<usize>,
-    /// What the document says at the place since its last edit, as far as the user and not the editor has typed it.
-    typed: String,
+    /// What was inserted at the place, as of the document's last edit.
+    inserted: String,
     /// Dropping it ends the generation.
     _wanted: oneshot::Sender<()>,
 }
@@ -98,8 +98,8 @@ impl Flights {
             config: cursor.config,
             wanted: cursor.wanted,
         };
-        let typed = String::new();
-        let flight = Flight { number, place, text: seen, readers, typed, _wanted: keep };
+        let inserted = String::new();
+        let flight = Flight { number, place, text: seen, readers, inserted, _wanted: keep };
         self.lock().insert(cursor.path.to_string(), flight);
         let path = cursor.path.to_string();
         (Pilot { flights: self.clone(), path, number, text }, Demand { readers: counted, wanted }, reader)
@@ -122,9 +122,9 @@ impl Flights {
     pub fn edited(&self, path: &str, rope: &Rope) {
         let mut list = self.lock();
         let Some(flight) = list.get_mut(path) else { return };
-        let typed = flight.place.typed_in(rope, &flight.text.borrow());
-        match typed {
-            Some(typed) => flight.typed = typed,
+        let inserted = flight.place.inserted(rope);
+        match inserted.filter(|inserted| goes_on(&flight.text.borrow(), inserted)) {
+            Some(inserted) => flight.inserted = inserted,
             None => {
                 list.remove(path);
             }
@@ -153,8 +153,8 @@ impl Place {
         cursor.prefix.get(self.offset..).filter(|typed| follows && typed.len() <= MOST_TYPED)
     }
 
-    /// What was inserted into the document, if that agrees with `generated` and nothing else was done.
-    fn typed_in(&self, rope: &Rope, generated: &str) -> Option<String> {
+    /// What was inserted into the document at the place, if nothing else was done.
+    fn inserted(&self, rope: &Rope) -> Option<String> {
         let resumed = rope.len_bytes().checked_sub(self.suffix_length)?;
         if resumed.checked_sub(self.offset)? > MOST_TYPED {
             return None;
@@ -162,16 +162,10 @@ impl Place {
         let holds = |start: usize, text: &str| {
             rope.get_byte_slice(start..start + text.len()).is_some_and(|slice| slice == text)
         };
-        let inserted = rope.get_byte_slice(self.offset..resumed)?.to_string();
-        let typed = (0..=inserted.len())
-            .rev()
-            .filter_map(|at| Some((inserted.get(..at)?, inserted.get(at..)?)))
-            .take_while(|(_, closed)| lines::is_closed(closed))
-            .find(|(typed, _)| agree(generated, typed))
-            .map(|(typed, _)| typed.to_string())?;
         let same = holds(self.offset - self.prefix_tail.len(), &self.prefix_tail)
             && holds(resumed, &self.suffix_head);
-        same.then_some(typed)
+        let inserted = rope.get_byte_slice(self.offset..resumed)?;
+        same.then(|| inserted.to_string())
     }
 }
 
@@ -186,7 +180,7 @@ impl Pilot {
             changed
         });
         let mut list = self.flights.lock();
-        let contradicts = |flight: &Flight| flight.number == self.number && !agree(text, &flight.typed);
+        let contradicts = |flight: &Flight| flight.number == self.number && !goes_on(text, &flight.inserted);
         if list.get(&self.path).is_some_and(contradicts) {
             list.remove(&self.path);
         }
@@ -258,6 +252,15 @@ fn agree(generated: &str, typed: &str) -> bool {
     generated.starts_with(typed) || typed.starts_with(generated)
 }
 
+/// Whether what was inserted agrees with `generated`, but for what the editor may have closed behind the cursor.
+fn goes_on(generated: &str, inserted: &str) -> bool {
+    (0..=inserted.len())
+        .rev()
+        .filter_map(|at| Some((inserted.get(..at)?, inserted.get(at..)?)))
+        .take_while(|(_, closed)| lines::is_closed(closed))
+        .any(|(typed, _)| agree(generated, typed))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,7 +302,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_generation_that_turns_out_to_say_something_else_ends() {
-        for (typed, goes_on) in [("f(", true), ("g", false)] {
+        for (typed, goes_on) in [("f(", true), ("f()", true), ("f()y", false), ("g", false)] {
             let flights = Flights::default();
             let (pilot, _demand, _reader) = flights.start(&cursor(PREFIX, SUFFIX));
             flights.edited("a.py", &Rope::from_str(&format!("{PREFIX}{typed}{SUFFIX}")));
