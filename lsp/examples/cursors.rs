@@ -1,7 +1,7 @@
 //! How often the first line of a completion is right, by where in a name the cursor is, with and without what the prompt
 //! does about it: the measurement behind token healing, hidden closing brackets and `leastConfidence`.
 //!
-//! `cargo run --example cursors -- DIRECTORY [CASES] [SEED]`: places in Python files that the model has not seen. The rest of
+//! `cargo run --example cursors -- DIRECTORY [CASES] [SEED] [KIND]`: places in the Python files of a directory. The rest of
 //! the cursor's line is cut off, as while typing.
 
 use std::{fs, path::Path};
@@ -55,6 +55,7 @@ fn main() -> anyhow::Result<()> {
     let directory = arguments.next().context("give a directory of Python files")?;
     let count: usize = arguments.next().map_or(Ok(200), |count| count.parse())?;
     let mut random: u64 = arguments.next().map_or(Ok(1), |seed| seed.parse())?;
+    let only = arguments.next();
     let mut files: Vec<_> = fs::read_dir(&directory)?
         .flatten()
         .map(|entry| entry.path())
@@ -68,7 +69,8 @@ fn main() -> anyhow::Result<()> {
     let engine = Engine::start(model, EngineOptions::default())?;
     let mut outcomes: Vec<Outcome> = Vec::new();
     println!("{:12} {:>6} {:>9} {:>9}", "cursor", "cases", "without", "with");
-    for kind in KINDS {
+    let wanted = |kind: &Kind| only.as_ref().is_none_or(|only| *only == format!("{kind:?}"));
+    for kind in KINDS.into_iter().filter(wanted) {
         let mut right = [0, 0];
         let mut cases = 0;
         while cases < count {
