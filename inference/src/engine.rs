@@ -25,7 +25,7 @@ use crate::{
     runner::{Device, Runner},
     sampler::{Choice, Sampler},
     scheduler::{Limits, Scheduler, SequenceId},
-    speculative::{DraftModel, Drafter, Experience, RowTimes, Speculation, StepCost, Wanted},
+    speculative::{DraftModel, Drafter, Experience, RowTimes, Speculation, StepCost, Undrafted},
     stop_text::StopText,
     tokenizer::{TextStream, Tokenizer},
 };
@@ -473,8 +473,8 @@ impl Worker {
     fn draft_by_model(&mut self, sequences: &[(SequenceId, usize)]) {
         let Some(model) = &mut self.draft_model else { return };
         let tokens = |id| self.scheduler.tokens(id).unwrap_or_default();
-        let wanted: Vec<Wanted> =
-            sequences.iter().map(|(id, length)| Wanted { tokens: tokens(*id), length: *length }).collect();
+        let wanted: Vec<Undrafted> =
+            sequences.iter().map(|(id, length)| Undrafted { tokens: tokens(*id), length: *length }).collect();
         let (active, arriving) = (&self.active, &self.arriving);
         let abandoned = || !active.iter().any(|active| active.is_wanted(arriving));
         match model.draft(&wanted, &abandoned) {

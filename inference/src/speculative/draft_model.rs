@@ -15,8 +15,8 @@ use crate::{
 /// A guess that the draft model itself finds less likely ends the draft.
 const LEAST_PROBABILITY: f32 = 0.3;
 
-/// What to go on with, and how far.
-pub struct Wanted<'a> {
+/// A sequence that nothing was drafted for, and how many guesses it may get.
+pub struct Undrafted<'a> {
     pub tokens: &'a [u32],
     pub length: usize,
 }
@@ -82,13 +82,13 @@ impl DraftModel {
     /// where the sequence does not fit it or when `abandoned` ended the work.
     pub fn draft(
         &mut self,
-        wanted: &[Wanted],
+        wanted: &[Undrafted],
         abandoned: &dyn Fn() -> bool,
     ) -> Result<Vec<Vec<u32>>, GpuError> {
         let mut drafts = vec![Vec::new(); wanted.len()];
         let first = self.next_id;
         self.next_id += wanted.len() as SequenceId;
-        for (id, Wanted { tokens, length }) in (first..).zip(wanted) {
+        for (id, Undrafted { tokens, length }) in (first..).zip(wanted) {
             let known = |token: &u32| (*token as usize) < self.vocabulary;
             let fits = *length > 0 && tokens.len() + length < self.context && tokens.iter().all(known);
             // One that finds no place is not drafted for.

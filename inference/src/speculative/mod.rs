@@ -10,7 +10,7 @@ mod pace;
 mod session_memory;
 mod suffix_automaton;
 
-pub use draft_model::{DraftModel, Wanted};
+pub use draft_model::{DraftModel, Undrafted};
 pub use pace::{Pace, RowTimes, StepCost};
 pub use session_memory::SessionMemory;
 use suffix_automaton::SuffixAutomaton;
