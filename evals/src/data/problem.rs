@@ -1,6 +1,9 @@
 //! The problem sets and their formats, told apart by their fields.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use serde_json::value::RawValue;
@@ -79,6 +82,22 @@ impl Problem {
         self.record.raw(field)
     }
 
+    /// What the problem is to be solved in, as fenced code blocks name it.
+    pub fn language(&self) -> String {
+        match self.format {
+            Format::MultiPlE => {
+                let name = self.text("language");
+                match name.split(['_', '.']).next().unwrap_or_default() {
+                    "rs" => "rust".into(),
+                    "js" => "javascript".into(),
+                    "ts" => "typescript".into(),
+                    other => other.to_owned(),
+                }
+            }
+            _ => "python".into(),
+        }
+    }
+
     /// The published solution, where the format carries one.
     pub fn canonical(&self) -> Option<String> {
         self.record.string("canonical_solution").or_else(|| self.record.string("code"))
@@ -95,23 +114,38 @@ pub fn task_id(record: &Record) -> Option<String> {
 
 impl Problems {
     pub fn read(path: &Path) -> Result<Self> {
+        Self::read_all(std::slice::from_ref(&path.to_path_buf()), usize::MAX)
+    }
+
+    /// Several files as one set, of each at most `limit` problems.
+    pub fn read_all(paths: &[PathBuf], limit: usize) -> Result<Self> {
         let mut problems = Self { list: Vec::new(), by_id: HashMap::new() };
-        for (number, line) in jsonl::lines(path)? {
-            let place = || format!("{}: line {number} is not a problem", path.display());
-            let record = Record::parse(&line).with_context(place)?;
-            let problem = Problem::from_record(record).with_context(place)?;
-            match problems.by_id.get(&problem.task_id) {
-                Some(&index) => problems.list[index] = problem,
-                None => {
-                    problems.by_id.insert(problem.task_id.clone(), problems.list.len());
-                    problems.list.push(problem);
+        for path in paths {
+            let before = problems.list.len();
+            for (number, line) in jsonl::lines(path)? {
+                if problems.list.len() - before == limit {
+                    break;
                 }
+                let place = || format!("{}: line {number} is not a problem", path.display());
+                let record = Record::parse(&line).with_context(place)?;
+                problems.add(Problem::from_record(record).with_context(place)?);
+            }
+            if problems.list.len() == before {
+                bail!("{} holds no problems", path.display());
             }
         }
-        if problems.list.is_empty() {
-            bail!("{} holds no problems", path.display());
-        }
         Ok(problems)
+    }
+
+    /// The last of the problems with the same id counts.
+    fn add(&mut self, problem: Problem) {
+        match self.by_id.get(&problem.task_id) {
+            Some(&index) => self.list[index] = problem,
+            None => {
+                self.by_id.insert(problem.task_id.clone(), self.list.len());
+                self.list.push(problem);
+            }
+        }
     }
 
     pub fn get(&self, task_id: &str) -> Option<&Problem> {
