@@ -107,6 +107,9 @@ pub struct CrossFile {
     lacuna: Option<PathBuf>,
     #[arg(long, default_value_t = 50, value_name = "N")]
     max_tokens: usize,
+    /// Tokens of the whole prompt; the editor pipeline has budgets of its own.
+    #[arg(long, default_value_t = 2048, value_name = "N")]
+    prompt_tokens: usize,
     /// Tokens of context from other files.
     #[arg(long, default_value_t = 512, value_name = "N")]
     context_tokens: usize,
@@ -203,6 +206,7 @@ impl CrossFile {
         let settings = cross_file::Settings {
             pipeline: self.pipeline,
             max_tokens: self.max_tokens,
+            prompt_tokens: self.prompt_tokens,
             context_tokens: self.context_tokens,
             seed: self.common.seed,
         };

@@ -292,7 +292,13 @@ mod tests {
         for (respond, model, prompt, expected) in table {
             let settings = Settings { model: model.map(str::to_owned), key: None };
             let server = Server::new(&serve(respond), &settings).unwrap();
-            let ask = Ask { prompt, max_tokens: 4, sampling: Sampling::GREEDY, stops: vec!["STOP".into()] };
+            let ask = Ask {
+                prompt,
+                max_tokens: 4,
+                prompt_tokens: None,
+                sampling: Sampling::GREEDY,
+                stops: vec!["STOP".into()],
+            };
             match (server.generate(&ask), expected) {
                 (Ok(generated), Ok(expected)) => assert_eq!(generated.text, expected, "{:?}", ask.prompt),
                 (Err(error), Err(words)) => {

@@ -84,9 +84,21 @@ pub enum Thinking {
 pub struct Ask {
     pub prompt: Prompt,
     pub max_tokens: usize,
+    /// Of a hole's prompt, at most so many tokens; `None`: as many as the model takes.
+    pub prompt_tokens: Option<usize>,
     pub sampling: Sampling,
     /// Generation ends before these.
     pub stops: Vec<String>,
+}
+
+impl Ask {
+    /// Tokens of text around a hole: what is left of the model's context beside the answer and the template's own.
+    fn budget(&self, engine: &Engine) -> usize {
+        const TEMPLATE_TOKENS: usize = 16;
+        let context = engine.model().context_length().min(engine.status().context);
+        let room = context.saturating_sub(self.max_tokens + TEMPLATE_TOKENS);
+        room.min(self.prompt_tokens.unwrap_or(usize::MAX))
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -187,13 +199,15 @@ impl Generator {
                     None => fim.clone(),
                 };
                 stop_tokens.extend(fim.stop_tokens());
-                let prefix = format!("{}{prefix}", context.as_deref().unwrap_or_default());
-                let budget =
-                    model.context_length().min(engine.status().context).saturating_sub(ask.max_tokens + 16);
-                let (prefix, suffix) = fit(model, &prefix, suffix, budget);
+                // Context comes out of the budget first: it is what is measured, and a long prefix would push it out.
+                let mut before = model.tokenizer().encode(context.as_deref().unwrap_or_default());
+                let budget = ask.budget(engine);
+                before.truncate(budget / 2);
+                let (prefix, suffix) = fit(model, prefix, suffix, budget - before.len());
+                before.extend(prefix);
                 fim.assemble(
                     model.tokenizer(),
-                    &FimParts { prefix: &prefix, suffix: &suffix, ..FimParts::default() },
+                    &FimParts { prefix: &before, suffix: &suffix, ..FimParts::default() },
                 )
                 .tokens
             }
@@ -205,9 +219,8 @@ impl Generator {
                 let typed = prefix.rfind('\n').map_or(0, |end| end + 1);
                 let (frozen, typed) = prefix.split_at(typed);
                 let typed = model.tokenizer().encode(typed);
-                let budget =
-                    model.context_length().min(engine.status().context).saturating_sub(ask.max_tokens + 16);
-                let (frozen, suffix) = fit(model, frozen, suffix, budget.saturating_sub(typed.len()));
+                let (frozen, suffix) =
+                    fit(model, frozen, suffix, ask.budget(engine).saturating_sub(typed.len()));
                 let parts = FimParts { prefix: &frozen, suffix: &suffix, ..FimParts::default() };
                 let mut tokens =
                     fim.clone().with_order(FimOrder::Psm).assemble(model.tokenizer(), &parts).tokens;
@@ -321,7 +334,13 @@ mod tests {
             context: None,
         };
         for prompt in [Prompt::Text("def add(a, b):\n    return ".into()), fim(None), fim(Some(Order::Psm))] {
-            let ask = Ask { prompt, max_tokens: 4, sampling: Sampling::GREEDY, stops: vec![] };
+            let ask = Ask {
+                prompt,
+                max_tokens: 4,
+                prompt_tokens: Some(64),
+                sampling: Sampling::GREEDY,
+                stops: vec![],
+            };
             let generated = generator.generate(&ask).unwrap();
             assert!(generated.tokens <= 4 && generated.prompt_tokens > 5, "{generated:?}");
             assert_eq!(generated.text, generator.generate(&ask).unwrap().text, "greedy is deterministic");

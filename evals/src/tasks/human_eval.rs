@@ -177,7 +177,7 @@ fn ask(
         seed: settings.seed.wrapping_add(number as u64),
         ..Sampling::GREEDY
     };
-    Ask { prompt, max_tokens, sampling, stops }
+    Ask { prompt, max_tokens, prompt_tokens: None, sampling, stops }
 }
 
 fn prompt_of(problem: &Problem) -> String {

@@ -79,7 +79,11 @@ pub fn run(work: &Work<'_>, settings: &Settings, run: &mut Run) -> Result<Vec<Ca
     let mut cases: Vec<Case> = Vec::new();
     for (sample, scored) in samples.iter().zip(&scored) {
         let mut case = case(problems, sample, scored);
-        let exact = case.completion.trim_end() == case.expected.trim_end();
+        // The set of single lines alone lacks their line breaks.
+        let exact = match problems.get(&case.id).is_some_and(is_single_line) {
+            true => case.completion.trim_end() == case.expected.trim_end(),
+            false => case.completion == case.expected,
+        };
         case.values.insert("exact_match".into(), f64::from(exact));
         cases.push(case);
     }
@@ -127,7 +131,7 @@ fn ask(problem: &Problem, strategy: Strategy, settings: &Settings) -> Ask {
     let stops =
         if is_single_line(problem) && strategy != Strategy::Chat { vec!["\n".into()] } else { Vec::new() };
     let sampling = Sampling { seed: settings.seed, ..Sampling::GREEDY };
-    Ask { prompt, max_tokens: settings.max_tokens, sampling, stops }
+    Ask { prompt, max_tokens: settings.max_tokens, prompt_tokens: None, sampling, stops }
 }
 
 fn is_single_line(problem: &Problem) -> bool {

@@ -60,6 +60,9 @@ pub enum Pipeline {
 pub struct Settings {
     pub pipeline: Pipeline,
     pub max_tokens: usize,
+    /// Of the whole prompt; the editor pipeline has budgets of its own.
+    pub prompt_tokens: usize,
+    /// Of context from other files, within the prompt.
     pub context_tokens: usize,
     pub seed: u64,
 }
@@ -104,6 +107,7 @@ pub fn run(holes: &[Hole], work: &Work<'_>, settings: &Settings, run: &mut Run) 
                         context,
                     },
                     max_tokens: settings.max_tokens,
+                    prompt_tokens: Some(settings.prompt_tokens),
                     sampling: Sampling { seed: settings.seed, ..Sampling::GREEDY },
                     stops: Vec::new(),
                 },

@@ -36,7 +36,7 @@ pub fn from_git(data: &Path, limit: usize, seed: u64) -> Result<History> {
     let (mut sessions, mut oldest) = (Vec::new(), String::new());
     for line in log.lines() {
         // A commit without a parent added everything at once.
-        let Some((commit, parent)) = line.split_once(' ') else { continue };
+        let Some((commit, parent)) = line.trim_end().split_once(' ') else { continue };
         // Only files that were there before; renames and copies are nothing that was typed.
         let changes =
             git(&["diff-tree", "-r", "--no-renames", "--diff-filter=M", "--name-only", parent, commit])?;
