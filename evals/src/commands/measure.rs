@@ -6,7 +6,10 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use lacuna_evals::{
-    data::{fetch, problem::Problems},
+    data::{
+        fetch,
+        problem::{Choice, Problems},
+    },
     generate::{ModelFacts, peer},
     report::{self, Case, Resume, Run},
     tasks::{
@@ -29,6 +32,25 @@ pub struct RunArguments {
     resume: bool,
 }
 
+/// Which problems are used.
+#[derive(Debug, Clone, Args)]
+struct ProblemArguments {
+    /// Use only N problems of each set, drawn at random with --seed.
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
+}
+
+impl ProblemArguments {
+    fn choice(&self, common: &Common) -> Choice {
+        let all = Choice::default();
+        Choice {
+            limit: common.limit.unwrap_or(all.limit),
+            sample: self.sample.unwrap_or(all.sample),
+            seed: common.seed,
+        }
+    }
+}
+
 impl RunArguments {
     pub fn open(&self, task: &str, model: &str) -> Result<(PathBuf, Resume)> {
         let resume = if self.resume { Resume::Yes } else { Resume::No };
@@ -47,6 +69,8 @@ pub struct HumanEval {
     execution: ExecutionArguments,
     #[command(flatten)]
     engine: EngineArguments,
+    #[command(flatten)]
+    problems: ProblemArguments,
     /// How problems are put to the model.
     #[arg(long, value_enum, default_value = "auto")]
     style: human_eval::Style,
@@ -77,6 +101,8 @@ pub struct Infilling {
     execution: ExecutionArguments,
     #[command(flatten)]
     engine: EngineArguments,
+    #[command(flatten)]
+    problems: ProblemArguments,
     /// Prompt strategies to compare, separated by commas: auto, psm, spm, efim, chat.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "auto")]
     strategies: Vec<infilling::Strategy>,
@@ -119,8 +145,7 @@ impl HumanEval {
     pub fn run(self) -> Result<()> {
         let execution = self.execution.check()?;
         let data = fetch::human_eval(self.common.data.as_deref(), &execution.python)?;
-        let problems =
-            Problems::read_all(std::slice::from_ref(&data), self.common.limit.unwrap_or(usize::MAX))?;
+        let problems = Problems::read_all(std::slice::from_ref(&data), &self.problems.choice(&self.common))?;
         // A machine that cannot isolate is told before the model works for an hour.
         execution.probe()?;
         let generator = self.engine.open(&self.common.model)?;
@@ -158,7 +183,7 @@ impl Infilling {
             );
         };
         let files = fetch::infilling(data)?;
-        let problems = Problems::read_all(&files, self.common.limit.unwrap_or(usize::MAX))?;
+        let problems = Problems::read_all(&files, &self.problems.choice(&self.common))?;
         execution.probe()?;
         let generator = self.engine.open(&self.common.model)?;
         let name = data.file_name().and_then(|name| name.to_str()).unwrap_or_default();

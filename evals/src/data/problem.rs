@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::value::RawValue;
 
 use super::{jsonl, record::Record};
+use crate::report::bootstrap;
 
 /// Which published format a problem is in, and so how it is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,37 @@ pub struct Problem {
 pub struct Problems {
     pub list: Vec<Problem>,
     by_id: HashMap<String, usize>,
+}
+
+/// Which problems of a file are used.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice {
+    /// The first so many.
+    pub limit: usize,
+    /// Of these, so many at random, in their order.
+    pub sample: usize,
+    pub seed: u64,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self { limit: usize::MAX, sample: usize::MAX, seed: 0 }
+    }
+}
+
+impl Choice {
+    fn draw(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        let mut state = self.seed;
+        let mut left = self.sample.min(problems.len());
+        let count = problems.len();
+        let chosen = problems.into_iter().enumerate().filter(|(index, _)| {
+            // Each of the remaining problems is as likely as the others.
+            let take = bootstrap::random(&mut state) % ((count - index) as u64) < left as u64;
+            left -= usize::from(take);
+            take
+        });
+        chosen.map(|(_, problem)| problem).collect()
+    }
 }
 
 impl Problem {
@@ -114,25 +146,26 @@ pub fn task_id(record: &Record) -> Option<String> {
 
 impl Problems {
     pub fn read(path: &Path) -> Result<Self> {
-        Self::read_all(std::slice::from_ref(&path.to_path_buf()), usize::MAX)
+        Self::read_all(std::slice::from_ref(&path.to_path_buf()), &Choice::default())
     }
 
-    /// Several files as one set, of each at most `limit` problems.
-    pub fn read_all(paths: &[PathBuf], limit: usize) -> Result<Self> {
+    /// Several files as one set; a choice is made in each of them.
+    pub fn read_all(paths: &[PathBuf], choice: &Choice) -> Result<Self> {
         let mut problems = Self { list: Vec::new(), by_id: HashMap::new() };
         for path in paths {
-            let before = problems.list.len();
+            let mut set = Self { list: Vec::new(), by_id: HashMap::new() };
             for (number, line) in jsonl::lines(path)? {
-                if problems.list.len() - before == limit {
+                if set.list.len() == choice.limit {
                     break;
                 }
                 let place = || format!("{}: line {number} is not a problem", path.display());
                 let record = Record::parse(&line).with_context(place)?;
-                problems.add(Problem::from_record(record).with_context(place)?);
+                set.add(Problem::from_record(record).with_context(place)?);
             }
-            if problems.list.len() == before {
+            if set.list.is_empty() {
                 bail!("{} holds no problems", path.display());
             }
+            choice.draw(set.list).into_iter().for_each(|problem| problems.add(problem));
         }
         Ok(problems)
     }
@@ -150,5 +183,32 @@ impl Problems {
 
     pub fn get(&self, task_id: &str) -> Option<&Problem> {
         self.by_id.get(task_id).map(|&index| &self.list[index])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices() {
+        let line = |number: usize| {
+            format!(r#"{{"task_id": "t/{number}", "prompt": "", "test": "", "entry_point": "f"}}"#) + "\n"
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), (0..100).map(line).collect::<String>()).unwrap();
+        let read = |limit, sample, seed| -> Vec<String> {
+            let choice = Choice { limit, sample, seed };
+            let problems = Problems::read_all(&[file.path().to_owned()], &choice).unwrap();
+            problems.list.into_iter().map(|problem| problem.task_id).collect()
+        };
+        assert_eq!(read(usize::MAX, usize::MAX, 0).len(), 100);
+        assert_eq!(read(2, usize::MAX, 0), ["t/0", "t/1"]);
+        let number = |id: &str| id[2..].parse::<u32>().unwrap();
+        let (some, same, others) = (read(100, 10, 1), read(100, 10, 1), read(100, 10, 2));
+        assert_eq!((some.len(), others.len()), (10, 10));
+        assert!(some == same && some != others);
+        assert!(some.windows(2).all(|pair| number(&pair[0]) < number(&pair[1])));
+        assert_eq!(read(100, 0, 0).len(), 0);
     }
 }

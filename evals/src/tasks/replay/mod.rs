@@ -74,13 +74,14 @@ struct Tally {
     spared: usize,
     cancelled: usize,
     failed: usize,
-    /// Milliseconds to ghost text: the first request of a file, and all others.
+    /// Milliseconds to ghost text: the first of a file, and all others.
     cold: Vec<f64>,
     warm: Vec<f64>,
     /// Tokens that the engine generated, of servers that say so, and those of accepted suggestions.
     tokens: usize,
     accepted_tokens: usize,
     processor_seconds: Option<f64>,
+    /// From the start of the process to its answer to `initialize`.
     start_ms: f64,
 }
 
@@ -93,9 +94,10 @@ pub fn run(work: &Work<'_>, settings: &Settings, run: &mut Run) -> Result<Vec<Ca
             Start { server, lacuna: work.lacuna, root: work.root, settings: json!({ "model": work.model }) };
         let began = Instant::now();
         let mut peer = Peer::start(&start)?;
+        let start_ms = began.elapsed().as_secs_f64() * 1e3;
         names.insert(server.clone(), peer.name());
         peer.wait_until_ready()?;
-        let mut tally = Tally { start_ms: began.elapsed().as_secs_f64() * 1e3, ..Tally::default() };
+        let mut tally = Tally { start_ms, ..Tally::default() };
         let processor_before = peer.processor_seconds();
         let bar = progress::bar(server, work.sessions.iter().map(|session| session.edits.len()).sum());
         for session in work.sessions {
@@ -142,7 +144,7 @@ impl Typist<'_> {
     ) -> Result<()> {
         let edits = &self.session.edits;
         let mut next = 0;
-        let mut first = true;
+        let before = cases.len();
         while let Some(edit) = edits.get(next) {
             next += 1;
             bar.set_position(bar.position() + 1);
@@ -176,7 +178,8 @@ impl Typist<'_> {
             if let Edit::Type { remaining, .. } = edit {
                 self.tally.characters += 1;
                 let shown = Shown { suggestion, remaining, cursor, milliseconds, tokens };
-                let taken = self.look_at(&shown, std::mem::take(&mut first), next, cases);
+                let is_cold = cases.len() == before;
+                let taken = self.look_at(&shown, is_cold, next, cases);
                 next = self.accept(next, taken, peer)?;
                 bar.set_position(bar.position() + taken as u64);
             }
@@ -188,13 +191,13 @@ impl Typist<'_> {
     }
 
     /// Counts a suggestion; returns how many characters of it are accepted: all, if they are what would be typed.
-    fn look_at(&mut self, shown: &Shown<'_>, first: bool, number: usize, cases: &mut Vec<Case>) -> usize {
+    fn look_at(&mut self, shown: &Shown<'_>, is_cold: bool, number: usize, cases: &mut Vec<Case>) -> usize {
         if shown.suggestion.is_empty() {
             return 0;
         }
         let Shown { suggestion, remaining, cursor, milliseconds, tokens } = shown;
         self.tally.shown += 1;
-        let times = if first { &mut self.tally.cold } else { &mut self.tally.warm };
+        let times = if is_cold { &mut self.tally.cold } else { &mut self.tally.warm };
         times.push(*milliseconds);
         let right = remaining.starts_with(suggestion);
         let count = if right { suggestion.chars().count() } else { 0 };
