@@ -243,7 +243,8 @@ impl CrossFile {
                     );
                 };
                 let lacuna = peer::find_lacuna(self.lacuna);
-                let editor = cross_file::Editor { lacuna: &lacuna, model: &self.common.model, root };
+                let (model, threads) = (self.common.model.as_str(), self.engine.threads);
+                let editor = cross_file::Editor { lacuna: &lacuna, model, threads, root };
                 let facts = ModelFacts::read(&self.common.model)?;
                 let mut run = start("crossfile", &self.common, facts, &settings, &self.engine, &source)?;
                 let cases = cross_file::through_editor(&holes, &editor, &settings, &mut run)?;

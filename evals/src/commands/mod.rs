@@ -91,7 +91,7 @@ pub struct EngineArguments {
     device: Device,
     /// Threads of the engine; 0 takes one for each processor.
     #[arg(long, default_value_t = 0, value_name = "N")]
-    threads: usize,
+    pub threads: usize,
     /// Whether the engine guesses tokens that repeat; the answers are the same either way.
     #[arg(long, value_enum, default_value = "on")]
     speculation: Switch,

@@ -25,6 +25,8 @@ pub struct Editor<'a> {
     /// The binary of `lacuna lsp`.
     pub lacuna: &'a Path,
     pub model: &'a str,
+    /// 0 takes one for each processor.
+    pub threads: usize,
     /// The repository that the holes were made from.
     pub root: &'a Path,
 }
@@ -48,7 +50,7 @@ pub fn through_editor(
             root: Some(&root),
             settings: json!({
                 "model": editor.model, "contextTokens": context_tokens, "maxTokens": settings.max_tokens,
-                "deadlineMs": PATIENCE.as_millis() as u64,
+                "deadlineMs": PATIENCE.as_millis() as u64, "threads": editor.threads,
             }),
         };
         let mut peer = Peer::start(&start)?;
