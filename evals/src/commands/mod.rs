@@ -6,10 +6,16 @@ mod score;
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
-use anyhow::Result;
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
-use lacuna_evals::{execute::pool::Execution, sandbox::Isolation};
+use lacuna_evals::{
+    execute::pool::Execution,
+    generate::{self, Generator, http},
+    sandbox::Isolation,
+};
+use lacuna_inference::{Device, speculative::Speculation};
 
 /// Measures a completion model or server on this machine.
 #[derive(Debug, Parser)]
@@ -71,6 +77,63 @@ pub struct ExecutionArguments {
     /// Run samples WITHOUT isolation: they can do to this machine whatever you can.
     #[arg(long)]
     unsafe_no_sandbox: bool,
+}
+
+/// How completions are made.
+#[derive(Debug, Clone, Args, Serialize)]
+pub struct EngineArguments {
+    /// Completions made at the same time. The engine gives each the same tokens as alone; latencies grow with it.
+    #[arg(long, default_value = "1", value_name = "N")]
+    pub parallel: NonZeroUsize,
+    /// Where the engine in this process runs: auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parse_device)]
+    #[serde(skip)]
+    device: Device,
+    /// Threads of the engine; 0 takes one for each processor.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+    /// Whether the engine guesses tokens that repeat; the answers are the same either way.
+    #[arg(long, value_enum, default_value = "on")]
+    speculation: Switch,
+    /// The model asked for at a server; by default the first that it lists.
+    #[arg(long, value_name = "NAME")]
+    server_model: Option<String>,
+    /// The environment variable that holds the key a server wants.
+    #[arg(long, value_name = "VARIABLE")]
+    server_key: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Switch {
+    On,
+    Off,
+}
+
+fn parse_device(text: &str) -> Result<Device, String> {
+    text.parse()
+}
+
+impl EngineArguments {
+    pub fn open(&self, model: &str) -> Result<Generator> {
+        let key = match &self.server_key {
+            Some(name) => {
+                Some(std::env::var(name).with_context(|| format!("--server-key: {name} is not set"))?)
+            }
+            None => None,
+        };
+        let options = generate::Options {
+            device: self.device,
+            threads: self.threads,
+            speculation: match self.speculation {
+                Switch::On => Speculation::default(),
+                Switch::Off => Speculation::Off,
+            },
+            parallel: self.parallel.get(),
+            server: http::Settings { model: self.server_model.clone(), key },
+        };
+        Generator::open(model, &options)
+    }
 }
 
 impl ExecutionArguments {

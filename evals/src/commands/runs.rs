@@ -1,13 +1,17 @@
 //! `replay`, `compare`, `show-one`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
 
 use lacuna_evals::{
-    report::{Run, bootstrap},
-    tasks::replay::{self, Speed, script},
+    generate::{ModelFacts, peer::find_lacuna},
+    report::{
+        Case, Run,
+        bootstrap::{self, Of},
+    },
+    tasks::replay::{self, From, Speed, history, script},
 };
 
 use super::{
@@ -30,6 +34,9 @@ pub struct Replay {
     lacuna: Option<PathBuf>,
     #[arg(long, value_enum, default_value = "human")]
     speed: Speed,
+    /// What is typed: lines of the files in --data, or what the latest commits of the repository there added.
+    #[arg(long, value_enum, default_value = "files")]
+    from: From,
 }
 
 /// Two runs side by side, with confidence intervals.
@@ -37,8 +44,14 @@ pub struct Replay {
 pub struct Compare {
     /// Directory of the first run.
     a: PathBuf,
-    /// Directory of the second run.
+    /// Directory of the second run; may be the first.
     b: PathBuf,
+    /// Only this group of the first run, such as `psm` or `python off`; partners are then found by their ids alone.
+    #[arg(long, value_name = "GROUP", requires = "group_b")]
+    group_a: Option<String>,
+    /// Only this group of the second run.
+    #[arg(long, value_name = "GROUP", requires = "group_a")]
+    group_b: Option<String>,
     #[command(flatten)]
     common: Common,
 }
@@ -59,13 +72,36 @@ impl Replay {
     pub fn run(self) -> Result<()> {
         const FILES: usize = 10;
         let data = self.common.data.clone().context("give the code to type with --data FILE or DIRECTORY")?;
-        let sessions = script::from_files(&data, self.common.limit.unwrap_or(FILES), self.common.seed)?;
+        let (limit, seed) = (self.common.limit.unwrap_or(FILES), self.common.seed);
+        let history = match self.from {
+            From::Git => Some(history::from_git(&data, limit, seed)?),
+            From::Files => None,
+        };
+        let files = match &history {
+            Some(_) => Vec::new(),
+            None => script::from_files(&data, limit, seed)?,
+        };
+        let (sessions, root) = match &history {
+            Some(history) => (&history.sessions, Some(history.root.path())),
+            None => (&files, Some(data.as_path()).filter(|data| data.is_dir())),
+        };
+        let root = root.map(Path::canonicalize).transpose()?;
         let (directory, _) = self.run.open("replay", &self.servers.join("-"))?;
-        let settings = replay::Settings { speed: self.speed, servers: self.servers, seed: self.common.seed };
-        let lacuna = replay::find_lacuna(self.lacuna);
-        let model = serde_json::json!({ "source": self.common.model });
-        let mut run = Run::new("replay", model, serde_json::to_value(&settings)?);
-        let cases = replay::run(&sessions, &lacuna, &self.common.model, &settings, &mut run)?;
+        let settings = replay::Settings {
+            speed: self.speed,
+            from: self.from,
+            servers: self.servers,
+            seed: self.common.seed,
+        };
+        let lacuna = find_lacuna(self.lacuna);
+        let mut stored = serde_json::to_value(&settings)?;
+        stored["data"] = data.file_name().and_then(|name| name.to_str()).into();
+        stored["limit"] = self.common.limit.into();
+        let model = serde_json::to_value(ModelFacts::read(&self.common.model)?)?;
+        let mut run = Run::new("replay", model, stored);
+        let work =
+            replay::Work { sessions, root: root.as_deref(), lacuna: &lacuna, model: &self.common.model };
+        let cases = replay::run(&work, &settings, &mut run)?;
         finish(&run, &cases, &directory, self.common.json)
     }
 }
@@ -73,8 +109,15 @@ impl Replay {
 impl Compare {
     pub fn run(self) -> Result<()> {
         let ((_, a), (_, b)) = (Run::read(&self.a)?, Run::read(&self.b)?);
-        let rows = bootstrap::compare(&a, &b, self.common.seed);
-        anyhow::ensure!(!rows.is_empty(), "the two runs have no case in common");
+        let of_a = self.group_a.as_deref().map_or(Of::AllGroups, Of::Group);
+        let of_b = self.group_b.as_deref().map_or(Of::AllGroups, Of::Group);
+        let rows = bootstrap::compare((&a, of_a), (&b, of_b), self.common.seed);
+        anyhow::ensure!(
+            !rows.is_empty(),
+            "the two runs have no case in common; groups are {} and {}; name one of each with --group-a and --group-b",
+            groups(&a),
+            groups(&b)
+        );
         if self.common.json {
             println!("{}", serde_json::to_string_pretty(&rows)?);
             return Ok(());
@@ -83,11 +126,16 @@ impl Compare {
         for row in rows {
             println!(
                 "{:<18} {:>6} {:>10.4} {:>10.4} {:>+10.4}   [{:+.4}, {:+.4}]",
-                row.metric, row.cases, row.a, row.b, row.difference, row.low, row.high
+                row.metric, row.cases, row.a, row.b, row.difference, row.interval.low, row.interval.high
             );
         }
         Ok(())
     }
+}
+
+fn groups(cases: &[Case]) -> String {
+    let groups: std::collections::BTreeSet<&str> = cases.iter().map(|case| case.group.as_str()).collect();
+    groups.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 impl ShowOne {

@@ -37,6 +37,29 @@ pub fn human_eval(data: Option<&Path>, python: &str) -> Result<PathBuf> {
     }
 }
 
+/// The file given, or the sets in the directory given: one line, several lines, any span.
+pub fn infilling(data: &Path) -> Result<Vec<PathBuf>> {
+    const KINDS: [&str; 3] = ["SingleLine", "MultiLine", "RandomSpan"];
+    if data.is_file() {
+        return Ok(vec![data.to_path_buf()]);
+    }
+    let files: Vec<PathBuf> = KINDS
+        .iter()
+        .flat_map(|kind| {
+            let file = data.join(format!("HumanEval-{kind}Infilling.jsonl"));
+            [file.with_extension("jsonl.gz"), file]
+        })
+        .filter(|file| file.is_file())
+        .collect();
+    if files.is_empty() {
+        bail!(
+            "{} is no file, and holds no HumanEval-SingleLineInfilling.jsonl.gz or its like",
+            data.display()
+        );
+    }
+    Ok(files)
+}
+
 /// `path` itself when it is a file; the file called `name` in it when it is a directory.
 pub fn in_directory(path: &Path, name: &str) -> Result<PathBuf> {
     let file = if path.is_dir() { path.join(name) } else { path.to_path_buf() };

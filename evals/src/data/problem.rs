@@ -1,11 +1,15 @@
 //! The problem sets and their formats, told apart by their fields.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use serde_json::value::RawValue;
 
 use super::{jsonl, record::Record};
+use crate::report::bootstrap;
 
 /// Which published format a problem is in, and so how it is executed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,37 @@ pub struct Problem {
 pub struct Problems {
     pub list: Vec<Problem>,
     by_id: HashMap<String, usize>,
+}
+
+/// Which problems of a file are used.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice {
+    /// The first so many.
+    pub limit: usize,
+    /// Of these, so many at random, in their order.
+    pub sample: usize,
+    pub seed: u64,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self { limit: usize::MAX, sample: usize::MAX, seed: 0 }
+    }
+}
+
+impl Choice {
+    fn draw(&self, problems: Vec<Problem>) -> Vec<Problem> {
+        let mut state = self.seed;
+        let mut left = self.sample.min(problems.len());
+        let count = problems.len();
+        let chosen = problems.into_iter().enumerate().filter(|(index, _)| {
+            // Each of the remaining problems is as likely as the others.
+            let take = bootstrap::random(&mut state) % ((count - index) as u64) < left as u64;
+            left -= usize::from(take);
+            take
+        });
+        chosen.map(|(_, problem)| problem).collect()
+    }
 }
 
 impl Problem {
@@ -79,6 +114,22 @@ impl Problem {
         self.record.raw(field)
     }
 
+    /// What the problem is to be solved in, as fenced code blocks name it.
+    pub fn language(&self) -> String {
+        match self.format {
+            Format::MultiPlE => {
+                let name = self.text("language");
+                match name.split(['_', '.']).next().unwrap_or_default() {
+                    "rs" => "rust".into(),
+                    "js" => "javascript".into(),
+                    "ts" => "typescript".into(),
+                    other => other.to_owned(),
+                }
+            }
+            _ => "python".into(),
+        }
+    }
+
     /// The published solution, where the format carries one.
     pub fn canonical(&self) -> Option<String> {
         self.record.string("canonical_solution").or_else(|| self.record.string("code"))
@@ -95,26 +146,69 @@ pub fn task_id(record: &Record) -> Option<String> {
 
 impl Problems {
     pub fn read(path: &Path) -> Result<Self> {
+        Self::read_all(std::slice::from_ref(&path.to_path_buf()), &Choice::default())
+    }
+
+    /// Several files as one set; a choice is made in each of them.
+    pub fn read_all(paths: &[PathBuf], choice: &Choice) -> Result<Self> {
         let mut problems = Self { list: Vec::new(), by_id: HashMap::new() };
-        for (number, line) in jsonl::lines(path)? {
-            let place = || format!("{}: line {number} is not a problem", path.display());
-            let record = Record::parse(&line).with_context(place)?;
-            let problem = Problem::from_record(record).with_context(place)?;
-            match problems.by_id.get(&problem.task_id) {
-                Some(&index) => problems.list[index] = problem,
-                None => {
-                    problems.by_id.insert(problem.task_id.clone(), problems.list.len());
-                    problems.list.push(problem);
+        for path in paths {
+            let mut set = Self { list: Vec::new(), by_id: HashMap::new() };
+            for (number, line) in jsonl::lines(path)? {
+                if set.list.len() == choice.limit {
+                    break;
                 }
+                let place = || format!("{}: line {number} is not a problem", path.display());
+                let record = Record::parse(&line).with_context(place)?;
+                set.add(Problem::from_record(record).with_context(place)?);
             }
-        }
-        if problems.list.is_empty() {
-            bail!("{} holds no problems", path.display());
+            if set.list.is_empty() {
+                bail!("{} holds no problems", path.display());
+            }
+            choice.draw(set.list).into_iter().for_each(|problem| problems.add(problem));
         }
         Ok(problems)
     }
 
+    /// The last of the problems with the same id counts.
+    fn add(&mut self, problem: Problem) {
+        match self.by_id.get(&problem.task_id) {
+            Some(&index) => self.list[index] = problem,
+            None => {
+                self.by_id.insert(problem.task_id.clone(), self.list.len());
+                self.list.push(problem);
+            }
+        }
+    }
+
     pub fn get(&self, task_id: &str) -> Option<&Problem> {
         self.by_id.get(task_id).map(|&index| &self.list[index])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices() {
+        let line = |number: usize| {
+            format!(r#"{{"task_id": "t/{number}", "prompt": "", "test": "", "entry_point": "f"}}"#) + "\n"
+        };
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), (0..100).map(line).collect::<String>()).unwrap();
+        let read = |limit, sample, seed| -> Vec<String> {
+            let choice = Choice { limit, sample, seed };
+            let problems = Problems::read_all(&[file.path().to_owned()], &choice).unwrap();
+            problems.list.into_iter().map(|problem| problem.task_id).collect()
+        };
+        assert_eq!(read(usize::MAX, usize::MAX, 0).len(), 100);
+        assert_eq!(read(2, usize::MAX, 0), ["t/0", "t/1"]);
+        let number = |id: &str| id[2..].parse::<u32>().unwrap();
+        let (some, same, others) = (read(100, 10, 1), read(100, 10, 1), read(100, 10, 2));
+        assert_eq!((some.len(), others.len()), (10, 10));
+        assert!(some == same && some != others);
+        assert!(some.windows(2).all(|pair| number(&pair[0]) < number(&pair[1])));
+        assert_eq!(read(100, 0, 0).len(), 0);
     }
 }

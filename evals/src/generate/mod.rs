@@ -1,6 +1,8 @@
 //! Completions from whatever runs the model: the engine in this process, or a server over HTTP.
 
 pub mod http;
+mod lsp;
+pub mod peer;
 pub mod prompts;
 
 use std::{path::PathBuf, time::Instant};
@@ -10,8 +12,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use lacuna_inference::{
-    Backend, Engine, EngineOptions, Model, ModelSource, Priority, PromptStyle, Request, Sampling,
+    Backend, Device, Engine, EngineOptions, Model, ModelSource, Priority, PromptStyle, Request, Sampling,
     fim::{FimOrder, FimParts},
+    speculative::Speculation,
 };
 
 /// Where completions come from.
@@ -21,7 +24,34 @@ pub enum Generator {
     Server(http::Server),
 }
 
-/// How a prompt is put to the model. Names are those of `--style` and `--strategy`.
+/// How a model is run or reached.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub device: Device,
+    /// 0 takes one for each processor.
+    pub threads: usize,
+    pub speculation: Speculation,
+    /// Completions made at the same time.
+    pub parallel: usize,
+    pub server: http::Settings,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            device: Device::default(),
+            threads: 0,
+            speculation: Speculation::default(),
+            parallel: 1,
+            server: http::Settings::default(),
+        }
+    }
+}
+
+/// Tokens of the engine's cache for each completion that is made at the same time.
+const CACHE_TOKENS: usize = 2048;
+
+/// How a prompt is put to the model. Names are those of `--style` and `--strategies`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Prompt {
@@ -54,9 +84,21 @@ pub enum Thinking {
 pub struct Ask {
     pub prompt: Prompt,
     pub max_tokens: usize,
+    /// Of a hole's prompt, at most so many tokens; `None`: as many as the model takes.
+    pub prompt_tokens: Option<usize>,
     pub sampling: Sampling,
     /// Generation ends before these.
     pub stops: Vec<String>,
+}
+
+impl Ask {
+    /// Tokens of text around a hole: what is left of the model's context beside the answer and the template's own.
+    fn budget(&self, engine: &Engine) -> usize {
+        const TEMPLATE_TOKENS: usize = 16;
+        let context = engine.model().context_length().min(engine.status().context);
+        let room = context.saturating_sub(self.max_tokens + TEMPLATE_TOKENS);
+        room.min(self.prompt_tokens.unwrap_or(usize::MAX))
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -83,39 +125,31 @@ pub struct ModelFacts {
 
 impl Generator {
     /// Opens `embedded`, a model file, or a server's address.
-    pub fn open(model: &str) -> Result<Self> {
+    pub fn open(model: &str, options: &Options) -> Result<Self> {
         if model.starts_with("https://") {
             bail!("the harness speaks plain http to servers on this machine; {model} is https");
         }
         if model.starts_with("http://") {
-            return Ok(Self::Server(http::Server::new(model)));
+            return Ok(Self::Server(http::Server::new(model, &options.server)?));
         }
-        let source = match model {
-            "embedded" => ModelSource::Embedded,
-            path => ModelSource::Path(PathBuf::from(path)),
+        let options = EngineOptions {
+            device: options.device,
+            threads: options.threads,
+            speculation: options.speculation,
+            cache_tokens: options.parallel * CACHE_TOKENS,
+            ..EngineOptions::default()
         };
-        let model = Model::open(&source).with_context(|| format!("cannot open the model `{model}`"))?;
-        Ok(Self::Engine(Box::new(Engine::start(model, EngineOptions::default())?)))
+        Ok(Self::Engine(Box::new(Engine::start(open_model(model)?, options)?)))
     }
 
     pub fn facts(&self, source: &str) -> Result<ModelFacts> {
         Ok(match self {
             Self::Engine(engine) => {
-                let (model, status) = (engine.model(), engine.status());
-                let bytes = model.gguf().byte_length() as u64;
-                let template = model.fim().map_or("none", |fim| fim.family());
-                ModelFacts {
-                    name: model.name().to_owned(),
-                    source: source.to_owned(),
-                    sha256: Some(hash(model, source)?),
-                    bytes: Some(bytes),
-                    device: status.device,
-                    threads: status.threads,
-                    prompt_template: format!("fim:{template}"),
-                }
+                let status = engine.status();
+                ModelFacts::of(engine.model(), source, status.device, status.threads)?
             }
-            Self::Server(_) => ModelFacts {
-                name: source.trim_start_matches("http://").to_owned(),
+            Self::Server(server) => ModelFacts {
+                name: server.model().unwrap_or_else(|| source.trim_start_matches("http://")).to_owned(),
                 source: source.to_owned(),
                 sha256: None,
                 bytes: None,
@@ -124,6 +158,11 @@ impl Generator {
                 prompt_template: "server's own".into(),
             },
         })
+    }
+
+    /// Whether an answer in a chat can be begun for the model; a server's template closes it.
+    pub fn begins_answers(&self) -> bool {
+        matches!(self, Self::Engine(_))
     }
 
     /// Whether `auto` means chat for this model.
@@ -160,13 +199,15 @@ impl Generator {
                     None => fim.clone(),
                 };
                 stop_tokens.extend(fim.stop_tokens());
-                let prefix = format!("{}{prefix}", context.as_deref().unwrap_or_default());
-                let budget =
-                    model.context_length().min(engine.status().context).saturating_sub(ask.max_tokens + 16);
-                let (prefix, suffix) = fit(model, &prefix, suffix, budget);
+                // Context comes out of the budget first: it is what is measured, and a long prefix would push it out.
+                let mut before = model.tokenizer().encode(context.as_deref().unwrap_or_default());
+                let budget = ask.budget(engine);
+                before.truncate(budget / 2);
+                let (prefix, suffix) = fit(model, prefix, suffix, budget - before.len());
+                before.extend(prefix);
                 fim.assemble(
                     model.tokenizer(),
-                    &FimParts { prefix: &prefix, suffix: &suffix, ..FimParts::default() },
+                    &FimParts { prefix: &before, suffix: &suffix, ..FimParts::default() },
                 )
                 .tokens
             }
@@ -178,9 +219,8 @@ impl Generator {
                 let typed = prefix.rfind('\n').map_or(0, |end| end + 1);
                 let (frozen, typed) = prefix.split_at(typed);
                 let typed = model.tokenizer().encode(typed);
-                let budget =
-                    model.context_length().min(engine.status().context).saturating_sub(ask.max_tokens + 16);
-                let (frozen, suffix) = fit(model, frozen, suffix, budget.saturating_sub(typed.len()));
+                let (frozen, suffix) =
+                    fit(model, frozen, suffix, ask.budget(engine).saturating_sub(typed.len()));
                 let parts = FimParts { prefix: &frozen, suffix: &suffix, ..FimParts::default() };
                 let mut tokens =
                     fim.clone().with_order(FimOrder::Psm).assemble(model.tokenizer(), &parts).tokens;
@@ -224,6 +264,34 @@ impl Generator {
     }
 }
 
+impl ModelFacts {
+    fn of(model: &Model, source: &str, device: String, threads: usize) -> Result<Self> {
+        let template = model.fim().map_or("none", |fim| fim.family());
+        Ok(Self {
+            name: model.name().to_owned(),
+            source: source.to_owned(),
+            sha256: Some(hash(model, source)?),
+            bytes: Some(model.gguf().byte_length() as u64),
+            device,
+            threads,
+            prompt_template: format!("fim:{template}"),
+        })
+    }
+
+    /// Of a model that another process runs.
+    pub fn read(source: &str) -> Result<Self> {
+        Self::of(&open_model(source)?, source, "the server's choice".into(), 0)
+    }
+}
+
+fn open_model(model: &str) -> Result<Model> {
+    let source = match model {
+        "embedded" => ModelSource::Embedded,
+        path => ModelSource::Path(PathBuf::from(path)),
+    };
+    Model::open(&source).with_context(|| format!("cannot open the model `{model}`"))
+}
+
 /// Keeps the text nearest the hole: three parts prefix to one part suffix where both are too long.
 fn fit(model: &Model, prefix: &str, suffix: &str, budget: usize) -> (Vec<u32>, Vec<u32>) {
     let (mut prefix, mut suffix) = (model.tokenizer().encode(prefix), model.tokenizer().encode(suffix));
@@ -259,7 +327,7 @@ mod tests {
 
     #[test]
     fn the_embedded_model_completes_holes_and_text() {
-        let generator = Generator::open("embedded").unwrap();
+        let generator = Generator::open("embedded", &Options::default()).unwrap();
         let fim = |order| Prompt::Fim {
             prefix: "def add(a, b):\n    return ".into(),
             suffix: "\n\nprint(add(1, 2))\n".into(),
@@ -267,7 +335,13 @@ mod tests {
             context: None,
         };
         for prompt in [Prompt::Text("def add(a, b):\n    return ".into()), fim(None), fim(Some(Order::Psm))] {
-            let ask = Ask { prompt, max_tokens: 4, sampling: Sampling::GREEDY, stops: vec![] };
+            let ask = Ask {
+                prompt,
+                max_tokens: 4,
+                prompt_tokens: Some(64),
+                sampling: Sampling::GREEDY,
+                stops: vec![],
+            };
             let generated = generator.generate(&ask).unwrap();
             assert!(generated.tokens <= 4 && generated.prompt_tokens > 5, "{generated:?}");
             assert_eq!(generated.text, generator.generate(&ask).unwrap().text, "greedy is deterministic");

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Case;
+use super::{Case, Interval};
 
 const RESAMPLES: usize = 10_000;
 
@@ -15,25 +15,32 @@ pub struct Difference {
     pub cases: usize,
     pub a: f64,
     pub b: f64,
-    /// b - a, and the 95% interval of it.
+    /// b - a.
     pub difference: f64,
-    pub low: f64,
-    pub high: f64,
+    #[serde(flatten)]
+    pub interval: Interval,
+}
+
+/// Which cases of a run count, and whether the group tells cases apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of<'a> {
+    /// All; a case of one group has its partner in the same group.
+    AllGroups,
+    /// Those of one group; partners are found by their ids alone.
+    Group(&'a str),
 }
 
 /// One row for each metric that both runs measured on the same cases.
-pub fn compare(a: &[Case], b: &[Case], seed: u64) -> Vec<Difference> {
-    let (a, b) = (by_metric(a), by_metric(b));
+pub fn compare(a: (&[Case], Of<'_>), b: (&[Case], Of<'_>), seed: u64) -> Vec<Difference> {
+    let (a, b) = (by_metric(a.0, a.1), by_metric(b.0, b.1));
     let mut rows = Vec::new();
     for (metric, of_a) in &a {
         let Some(of_b) = b.get(metric) else { continue };
         let pairs: Vec<(f64, f64)> =
             of_a.iter().filter_map(|(id, &value)| Some((value, *of_b.get(id)?))).collect();
-        if pairs.is_empty() {
-            continue;
-        }
+        let differences: Vec<f64> = pairs.iter().map(|(a, b)| b - a).collect();
+        let Some(interval) = interval(&differences, seed) else { continue };
         let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / pairs.len() as f64;
-        let (low, high) = interval(&pairs.iter().map(|(a, b)| b - a).collect::<Vec<_>>(), seed);
         let (a, b) = (mean(&mut pairs.iter().map(|pair| pair.0)), mean(&mut pairs.iter().map(|pair| pair.1)));
         rows.push(Difference {
             metric: metric.clone(),
@@ -41,15 +48,17 @@ pub fn compare(a: &[Case], b: &[Case], seed: u64) -> Vec<Difference> {
             a,
             b,
             difference: b - a,
-            low,
-            high,
+            interval,
         });
     }
     rows
 }
 
-/// The 2.5th and 97.5th percentile of the resampled means.
-pub fn interval(values: &[f64], seed: u64) -> (f64, f64) {
+/// The 2.5th and 97.5th percentile of the resampled means; `None` of nothing.
+pub fn interval(values: &[f64], seed: u64) -> Option<Interval> {
+    if values.is_empty() {
+        return None;
+    }
     let mut state = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut means: Vec<f64> = (0..RESAMPLES)
         .map(|_| {
@@ -59,7 +68,12 @@ pub fn interval(values: &[f64], seed: u64) -> (f64, f64) {
         })
         .collect();
     means.sort_by(f64::total_cmp);
-    (means[RESAMPLES / 40], means[RESAMPLES - 1 - RESAMPLES / 40])
+    Some(Interval { low: means[RESAMPLES / 40], high: means[RESAMPLES - 1 - RESAMPLES / 40] })
+}
+
+/// One value for each case: the mean over its samples.
+pub fn means_of_cases(cases: &[Case], metric: &str) -> Vec<f64> {
+    by_metric(cases, Of::AllGroups).remove(metric).unwrap_or_default().into_values().collect()
 }
 
 /// SplitMix64: small, seeded, the same everywhere.
@@ -72,10 +86,14 @@ pub fn random(state: &mut u64) -> u64 {
 }
 
 /// Metric to case to value; several samples of one case are averaged. Latency counts as a metric.
-fn by_metric(cases: &[Case]) -> BTreeMap<String, BTreeMap<String, f64>> {
+fn by_metric(cases: &[Case], of: Of<'_>) -> BTreeMap<String, BTreeMap<String, f64>> {
     let mut sums: BTreeMap<String, BTreeMap<String, (f64, f64)>> = BTreeMap::new();
     for case in cases {
-        let id = format!("{}\u{1f}{}", case.group, case.id);
+        let id = match of {
+            Of::AllGroups => format!("{}\u{1f}{}", case.group, case.id),
+            Of::Group(group) if group == case.group => case.id.clone(),
+            Of::Group(_) => continue,
+        };
         let values = case.values.iter().map(|(name, value)| (name.clone(), *value));
         for (name, value) in values.chain([("milliseconds".to_owned(), case.milliseconds)]) {
             let sum = sums.entry(name).or_default().entry(id.clone()).or_default();
@@ -100,10 +118,27 @@ mod tests {
         let a: Vec<Case> = (0..100).map(|id| case(id, f64::from(id % 4 == 0))).collect();
         // B passes what A passes and a quarter more; case 100 has no partner.
         let b: Vec<Case> = (0..101).map(|id| case(id, f64::from(id % 2 == 0))).collect();
-        let row = compare(&a, &b, 0).into_iter().find(|row| row.metric == "m").unwrap();
-        assert_eq!((row.cases, row.a, row.b, row.difference), (100, 0.25, 0.5, 0.25));
-        assert!(row.low > 0.15 && row.low < 0.22 && row.high > 0.28 && row.high < 0.36, "{row:?}");
-        assert_eq!(compare(&a, &b, 0), compare(&a, &b, 0), "the same seed gives the same interval");
-        assert_eq!(interval(&[0.5], 0), (0.5, 0.5));
+        let both = (Of::AllGroups, Of::AllGroups);
+        let row = |seed| {
+            let rows = compare((&a, both.0), (&b, both.1), seed);
+            rows.into_iter().find(|row| row.metric == "m").unwrap()
+        };
+        let first = row(0);
+        assert_eq!((first.cases, first.a, first.b, first.difference), (100, 0.25, 0.5, 0.25));
+        let Interval { low, high } = first.interval;
+        assert!(low > 0.15 && low < 0.22 && high > 0.28 && high < 0.36, "{first:?}");
+        assert_eq!(row(0), row(0), "the same seed gives the same interval");
+        assert_eq!(interval(&[0.5], 0), Some(Interval { low: 0.5, high: 0.5 }));
+        assert_eq!(interval(&[], 0), None);
+    }
+
+    #[test]
+    fn groups_of_one_run() {
+        let in_group = |group: &str, id, value| Case { group: group.into(), ..case(id, value) };
+        let run = [in_group("off", 0, 0.0), in_group("on", 0, 1.0), in_group("off", 1, 1.0)];
+        let rows = compare((&run, Of::Group("off")), (&run, Of::Group("on")), 0);
+        let row = rows.iter().find(|row| row.metric == "m").unwrap();
+        assert_eq!((row.cases, row.a, row.b), (1, 0.0, 1.0));
+        assert_eq!(means_of_cases(&run, "m").len(), 3);
     }
 }

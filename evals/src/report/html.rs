@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write};
 
-use super::{Case, Run};
+use super::{Case, Interval, Run};
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;\
 color:#1b1f24;background:#fff}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse}\
@@ -22,31 +22,45 @@ pub fn page(run: &Run, cases: &[Case]) -> String {
     );
     page.push_str("<table>\n");
     for (name, value) in &run.metrics {
-        let _ = writeln!(page, "<tr><td>{}</td><td class=\"n\">{value:.4}</td></tr>", escape(name));
+        let interval = run.intervals.get(name).map(Interval::to_string).unwrap_or_default();
+        let _ = writeln!(
+            page,
+            "<tr><td>{}</td><td class=\"n\">{value:.4}</td><td>{interval}</td></tr>",
+            escape(name)
+        );
     }
     page.push_str("</table>\n");
 
-    let rates: Vec<(String, f64)> = run
+    let percent = |value: f64| format!("{:.1}%", value * 100.0);
+    let (passes, rates): (Vec<_>, Vec<_>) = run
         .metrics
         .iter()
         .filter(|(name, value)| !name.ends_with("_ms") && (0.0..=1.0).contains(*value))
         .map(|(name, value)| (name.clone(), *value))
-        .collect();
-    plot(&mut page, "Rates", &rates, 1.0, |value| format!("{:.1}%", value * 100.0));
-    let groups = by_group(cases);
-    if groups.len() > 1 {
+        .partition(|(name, _)| name.contains("pass@"));
+    plot(&mut page, "pass@k", &by_k(passes), 1.0, percent);
+    plot(&mut page, "Rates", &rates, 1.0, percent);
+    let (groups, languages) = (by(cases, |case| &case.group), by(cases, |case| &case.language));
+    for (what, divided) in [("group", &groups), ("language", &languages)] {
+        // One bar says nothing that the table does not.
+        if divided.len() < 2 {
+            continue;
+        }
         for metric in metrics(cases) {
-            let bars: Vec<(String, f64)> = groups
+            let bars: Vec<(String, f64)> = divided
                 .iter()
-                .filter_map(|(group, cases)| Some(((*group).to_owned(), mean(cases, &metric)?)))
+                .filter_map(|(name, cases)| Some(((*name).to_owned(), mean(cases, &metric)?)))
                 .collect();
             let top = bars.iter().map(|bar| bar.1).fold(0.0, f64::max);
-            plot(&mut page, &format!("{metric} by group"), &bars, top, |value| format!("{value:.3}"));
+            plot(&mut page, &format!("{metric} by {what}"), &bars, top, |value| format!("{value:.3}"));
         }
     }
-    let histogram = latencies(cases);
-    let top = histogram.iter().map(|bar| bar.1).fold(0.0, f64::max);
-    plot(&mut page, "Latency, cases by milliseconds", &histogram, top, |value| format!("{value}"));
+    for (group, cases) in &groups {
+        let title = format!("Latency of {group}, cases by milliseconds");
+        let histogram = latencies(cases);
+        let top = histogram.iter().map(|bar| bar.1).fold(0.0, f64::max);
+        plot(&mut page, &title, &histogram, top, |value| format!("{value}"));
+    }
 
     let _ = writeln!(page, "<h2>How it was made</h2>\n<table>");
     let hardware = &run.hardware;
@@ -120,12 +134,19 @@ fn plot(page: &mut String, title: &str, bars: &[(String, f64)], top: f64, label:
     page.push_str("</svg>\n");
 }
 
-fn by_group(cases: &[Case]) -> BTreeMap<&str, Vec<&Case>> {
-    let mut groups: BTreeMap<&str, Vec<&Case>> = BTreeMap::new();
+/// pass@1 before pass@10.
+fn by_k(mut passes: Vec<(String, f64)>) -> Vec<(String, f64)> {
+    let k = |name: &str| name.rsplit('@').next().and_then(|k| k.parse::<u64>().ok());
+    passes.sort_by(|(a, _), (b, _)| (k(a), a).cmp(&(k(b), b)));
+    passes
+}
+
+fn by(cases: &[Case], what: impl Fn(&Case) -> &String) -> BTreeMap<&str, Vec<&Case>> {
+    let mut divided: BTreeMap<&str, Vec<&Case>> = BTreeMap::new();
     for case in cases {
-        groups.entry(&case.group).or_default().push(case);
+        divided.entry(what(case)).or_default().push(case);
     }
-    groups
+    divided
 }
 
 fn metrics(cases: &[Case]) -> Vec<String> {
@@ -141,7 +162,7 @@ fn mean(cases: &[&Case], metric: &str) -> Option<f64> {
 }
 
 /// Cases in buckets that double: latency spreads over orders of magnitude.
-fn latencies(cases: &[Case]) -> Vec<(String, f64)> {
+fn latencies(cases: &[&Case]) -> Vec<(String, f64)> {
     let mut buckets: BTreeMap<u32, usize> = BTreeMap::new();
     for case in cases.iter().filter(|case| case.milliseconds > 0.0) {
         *buckets.entry(case.milliseconds.log2().floor().max(0.0) as u32).or_default() += 1;
@@ -169,6 +190,7 @@ mod tests {
         let case = |id: &str, group: &str, milliseconds| Case {
             id: id.into(),
             group: group.into(),
+            language: if id == "b" { "go".into() } else { "rust".into() },
             values: BTreeMap::from([("passed".to_owned(), 1.0)]),
             completion: "</pre><script>alert(1)</script>".into(),
             milliseconds,
@@ -177,11 +199,24 @@ mod tests {
         let cases = [case("a<b", "psm", 3.0), case("b", "spm", 100.0)];
         let mut run = Run { task: "infilling".into(), ..Run::default() };
         run.add_means(&cases);
+        run.add_mean("pass@1", &[1.0, 0.0], 0);
+        run.metrics.insert("pass@10".into(), 1.0);
         let page = page(&run, &cases);
         for absent in ["<script", "http", "src=", "a<b"] {
             assert!(!page.contains(absent), "{absent}");
         }
-        for present in ["<svg", "psm", "2 to 4 ms", "64 to 128 ms", "p95_ms", "100.0%", "a&lt;b"] {
+        for present in [
+            "<svg",
+            "psm",
+            "2 to 4 ms",
+            "64 to 128 ms",
+            "p95_ms",
+            "100.0%",
+            "a&lt;b",
+            "<h2>pass@k",
+            "passed by language",
+            "[0.0000, 1.0000]",
+        ] {
             assert!(page.contains(present), "{present}");
         }
     }

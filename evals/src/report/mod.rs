@@ -33,6 +33,15 @@ pub struct Run {
     pub seconds: f64,
     /// Such as `pass@1`; means over the cases unless the name says otherwise.
     pub metrics: BTreeMap<String, f64>,
+    /// 95% bootstrap confidence intervals of some of the metrics.
+    #[serde(default)]
+    pub intervals: BTreeMap<String, Interval>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    pub low: f64,
+    pub high: f64,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -49,6 +58,8 @@ pub struct Case {
     pub id: String,
     /// Language, strategy or whatever the run is divided by.
     pub group: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub language: String,
     pub values: BTreeMap<String, f64>,
     pub prompt: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -100,6 +111,22 @@ impl Run {
             started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             seconds: 0.0,
             metrics: BTreeMap::new(),
+            intervals: BTreeMap::new(),
+        }
+    }
+
+    /// The interval of the mean of `values`, which is the metric called `name`.
+    pub fn add_interval(&mut self, name: &str, values: &[f64], seed: u64) {
+        if let Some(interval) = bootstrap::interval(values, seed) {
+            self.intervals.insert(name.to_owned(), interval);
+        }
+    }
+
+    /// The mean of `values` and its interval.
+    pub fn add_mean(&mut self, name: &str, values: &[f64], seed: u64) {
+        if !values.is_empty() {
+            self.metrics.insert(name.to_owned(), values.iter().sum::<f64>() / values.len() as f64);
+            self.add_interval(name, values, seed);
         }
     }
 
@@ -152,7 +179,17 @@ impl Run {
     /// The metrics as an aligned table.
     pub fn table(&self) -> String {
         let width = self.metrics.keys().map(String::len).max().unwrap_or(0);
-        self.metrics.iter().map(|(name, value)| format!("{name:<width$}  {value:.4}\n")).collect()
+        let line = |(name, value): (&String, &f64)| {
+            let interval = self.intervals.get(name).map(Interval::to_string).unwrap_or_default();
+            format!("{name:<width$}  {value:>12.4}  {interval}").trim_end().to_owned() + "\n"
+        };
+        self.metrics.iter().map(line).collect()
+    }
+}
+
+impl std::fmt::Display for Interval {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "[{:.4}, {:.4}]", self.low, self.high)
     }
 }
 
@@ -163,9 +200,9 @@ pub fn percentile(sorted: &[f64], share: f64) -> Option<f64> {
 }
 
 /// The file appears whole or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let what = || format!("cannot write {}", path.display());
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(directory).with_context(what)?;
     file.write_all(bytes).with_context(what)?;
     file.persist(path).with_context(what)?;

@@ -1,25 +1,21 @@
 //! Holes in functions, by execution: single-line, multi-line and random-span sets, prompt strategies side by side.
 
-use std::{path::Path, time::Instant};
+use std::{collections::BTreeSet, time::Instant};
 
 use anyhow::{Result, bail};
 use lacuna_inference::Sampling;
-use serde_json::value::RawValue;
 
 use super::{
-    human_eval::{Work, case},
+    human_eval::{Work, case, to_record},
     samples::{self, Wanted},
 };
 use crate::{
-    data::{
-        problem::{Format, Problem},
-        record::{Record, ascii_string},
-    },
+    data::problem::{Format, Problem},
     generate::{
         Ask, Order, Prompt, Thinking,
-        prompts::{Fence, code_of_answer, hole_question},
+        prompts::{Answer, code_of_answer, hole_question},
     },
-    report::{Case, Resume, Run},
+    report::{Case, Run},
     score::{self, Coverage},
 };
 
@@ -46,73 +42,76 @@ pub struct Settings {
     pub seed: u64,
 }
 
-pub fn run(
-    work: &Work<'_>,
-    settings: &Settings,
-    directory: &Path,
-    resume: Resume,
-    run: &mut Run,
-) -> Result<Vec<Case>> {
+pub fn run(work: &Work<'_>, settings: &Settings, run: &mut Run) -> Result<Vec<Case>> {
     let started = Instant::now();
-    let Work { problems, limit, generator, execution } = *work;
+    let Work { problems, execution, .. } = *work;
     if let Some(other) = problems.list.iter().find(|problem| problem.format != Format::Infilling) {
         bail!("{} has no suffix: this is not an infilling set", other.task_id);
     }
+    let kinds: BTreeSet<String> = problems.list.iter().map(kind).collect();
     let mut wanted = Vec::new();
     for &strategy in &settings.strategies {
-        for problem in problems.list.iter().take(limit) {
+        for problem in &problems.list {
+            let strategy_name = format!("{strategy:?}").to_lowercase();
             wanted.push(Wanted {
                 task_id: problem.task_id.clone(),
                 number: 0,
-                group: format!("{strategy:?}").to_lowercase(),
+                group: match kinds.len() {
+                    1 => strategy_name,
+                    _ => format!("{} {strategy_name}", kind(problem)),
+                },
                 ask: ask(problem, strategy, settings),
             });
         }
     }
     let complete = |one: &Wanted, text: &str| {
         let text = match &one.ask.prompt {
-            Prompt::Chat { .. } => code_of_answer(text, Fence::None),
+            Prompt::Chat { .. } => code_of_answer(text, Answer::Whole),
             _ => text.to_owned(),
         };
         problems.get(&one.task_id).map_or(text.clone(), |problem| middle(problem, &text))
     };
-    let samples = samples::make(&directory.join("samples.jsonl"), &wanted, generator, resume, complete)?;
-    let mut records = Vec::new();
-    for sample in &samples {
-        let mut record = Record::parse("{}")?;
-        record.set("task_id", RawValue::from_string(ascii_string(&sample.task_id))?);
-        record.set("completion", RawValue::from_string(ascii_string(&sample.completion))?);
-        records.push(record);
-    }
+    let path = work.directory.join("samples.jsonl");
+    let samples = samples::make(&work.making(&path), &wanted, complete)?;
+    let records = samples.iter().map(to_record).collect::<Result<Vec<_>>>()?;
     let (scored, _) = score::score(records, problems, execution, &[], Coverage::AttemptedOnly)?;
+    score::write_results(&score::results_path(&path), &scored)?;
     let mut cases: Vec<Case> = Vec::new();
     for (sample, scored) in samples.iter().zip(&scored) {
         let mut case = case(problems, sample, scored);
-        let exact = case.completion.trim_end() == case.expected.trim_end();
+        // The set of single lines alone lacks their line breaks.
+        let exact = match problems.get(&case.id).is_some_and(is_single_line) {
+            true => case.completion.trim_end() == case.expected.trim_end(),
+            false => case.completion == case.expected,
+        };
         case.values.insert("exact_match".into(), f64::from(exact));
         cases.push(case);
     }
-    for &strategy in &settings.strategies {
-        let group = format!("{strategy:?}").to_lowercase();
-        for name in ["passed", "exact_match"] {
+    let groups: BTreeSet<&str> = cases.iter().map(|case| case.group.as_str()).collect();
+    for group in &groups {
+        for (value, name) in [("passed", "pass@1"), ("exact_match", "exact_match")] {
             let values: Vec<f64> = cases
                 .iter()
-                .filter(|case| case.group == group)
-                .filter_map(|case| case.values.get(name).copied())
+                .filter(|case| case.group == *group)
+                .filter_map(|case| case.values.get(value).copied())
                 .collect();
-            let mean = values.iter().sum::<f64>() / values.len().max(1) as f64;
-            let name = if name == "passed" { "pass@1" } else { name };
-            if settings.strategies.len() > 1 {
-                run.metrics.insert(format!("{group} {name}"), mean);
-            } else {
-                run.metrics.insert(name.into(), mean);
-            }
+            let name = if groups.len() > 1 { format!("{group} {name}") } else { name.to_owned() };
+            run.add_mean(&name, &values, settings.seed);
         }
     }
+    // Means over different strategies or kinds would say nothing.
     run.add_means(&cases);
     run.metrics.remove("passed");
+    if groups.len() > 1 {
+        run.metrics.remove("exact_match");
+    }
     run.seconds = started.elapsed().as_secs_f64();
     Ok(cases)
+}
+
+/// Which of the published sets a problem belongs to, such as `SingleLine`.
+fn kind(problem: &Problem) -> String {
+    problem.task_id.split("Infilling").next().unwrap_or_default().to_owned()
 }
 
 fn ask(problem: &Problem, strategy: Strategy, settings: &Settings) -> Ask {
@@ -132,11 +131,11 @@ fn ask(problem: &Problem, strategy: Strategy, settings: &Settings) -> Ask {
     let stops =
         if is_single_line(problem) && strategy != Strategy::Chat { vec!["\n".into()] } else { Vec::new() };
     let sampling = Sampling { seed: settings.seed, ..Sampling::GREEDY };
-    Ask { prompt, max_tokens: settings.max_tokens, sampling, stops }
+    Ask { prompt, max_tokens: settings.max_tokens, prompt_tokens: None, sampling, stops }
 }
 
 fn is_single_line(problem: &Problem) -> bool {
-    problem.task_id.starts_with("SingleLine")
+    kind(problem) == "SingleLine"
 }
 
 /// A line ends with a line break: models stop before it, and without it the suffix would run on.

@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use super::{lsp::Client, script::Edit};
+use super::lsp::Client;
 
 pub enum Peer {
-    Lsp(Lsp),
+    Lsp(Box<Lsp>),
     Http { url: String, agent: ureq::Agent },
 }
 
@@ -20,19 +21,53 @@ pub struct Lsp {
     client: Client,
     uri: String,
     version: i64,
+    /// Whether the server is known not to explain its completions.
+    is_silent: bool,
+    /// The server's cache, so that a run neither finds nor leaves anything in the user's.
+    _cache: TempDir,
+}
+
+/// How to start a server.
+pub struct Start<'a> {
+    /// `lacuna` for the binary's own server, an http address, or the command line of a language server.
+    pub server: &'a str,
+    pub lacuna: &'a Path,
+    /// The directory whose other files the server may read.
+    pub root: Option<&'a Path>,
+    /// As editors send them.
+    pub settings: Value,
+}
+
+/// One edit of a text, as bytes from `offset`.
+pub struct Change<'a> {
+    pub offset: usize,
+    pub removed: &'a str,
+    pub inserted: &'a str,
+}
+
+/// What the server says its last completion cost.
+#[derive(Debug, Clone, Copy)]
+pub struct WorkDone {
+    pub generated_tokens: usize,
 }
 
 const INFILL_TOKENS: usize = 64;
+/// How long a server may take to load its model and read its workspace.
+const READY_LIMIT: Duration = Duration::from_secs(180);
+const READY_POLL: Duration = Duration::from_millis(250);
+/// The index has been read when it has not grown for so many polls.
+const STEADY_POLLS: usize = 4;
+const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 
 impl Peer {
-    /// `lacuna` for the binary's own server, an http address, or a command line of a language server.
-    pub fn start(server: &str, lacuna: &Path, model: &str) -> Result<Self> {
+    pub fn start(start: &Start<'_>) -> Result<Self> {
+        let server = start.server;
         if server.starts_with("http://") {
             let url = format!("{}/infill", server.trim_end_matches('/'));
             return Ok(Self::Http { url, agent: ureq::Agent::config_builder().build().new_agent() });
         }
         let mut command = if server == "lacuna" {
-            let mut command = Command::new(lacuna);
+            let mut command = Command::new(start.lacuna);
             command.arg("lsp");
             command
         } else {
@@ -41,9 +76,74 @@ impl Peer {
             command.args(words);
             command
         };
-        let client = Client::start(&mut command, json!({ "model": model }))
+        let cache = tempfile::tempdir().context("cannot make a directory for the server's cache")?;
+        command.env("XDG_CACHE_HOME", cache.path());
+        let root = start.root.map_or(Value::Null, |root| uri(root).into());
+        let client = Client::start(&mut command, &root, &start.settings)
             .with_context(|| format!("cannot start `{server}`"))?;
-        Ok(Self::Lsp(Lsp { client, uri: String::new(), version: 0 }))
+        let (uri, version) = (String::new(), 0);
+        Ok(Self::Lsp(Box::new(Lsp { client, uri, version, is_silent: false, _cache: cache })))
+    }
+
+    /// Waits until `lacuna lsp` has loaded its model and read its workspace.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + READY_LIMIT;
+        let (mut files, mut steady) = (Value::Null, 0);
+        while steady < STEADY_POLLS {
+            if Instant::now() > deadline {
+                bail!("the server was not ready after {} s", READY_LIMIT.as_secs());
+            }
+            std::thread::sleep(READY_POLL);
+            let Some(status) = self.command("lacuna.status")? else { return Ok(()) };
+            if status["state"] == "error" {
+                bail!("the server cannot complete: {}", status["message"].as_str().unwrap_or_default());
+            }
+            let now = status["index"]["symbols"].clone();
+            steady = if status["state"] == "ready" && now == files { steady + 1 } else { 0 };
+            files = now;
+        }
+        Ok(())
+    }
+
+    /// What the last completion cost, of servers that say so.
+    pub fn work(&mut self) -> Option<WorkDone> {
+        let explained = self.command("lacuna.explain").ok().flatten()?;
+        // What was typed into a known completion, or found in the cache, cost nothing.
+        let tokens = if explained["source"] == "model" { explained["generatedTokens"].as_u64()? } else { 0 };
+        Some(WorkDone { generated_tokens: tokens as usize })
+    }
+
+    /// One of Lacuna's own commands; `None` of servers that do not know them.
+    fn command(&mut self, name: &str) -> Result<Option<Value>> {
+        let Self::Lsp(lsp) = self else { return Ok(None) };
+        if lsp.is_silent {
+            return Ok(None);
+        }
+        let params = json!({ "command": name, "arguments": [] });
+        let deadline = Instant::now() + COMMAND_LIMIT;
+        let answer = lsp.client.request("workspace/executeCommand", params, deadline);
+        lsp.is_silent = answer.is_err();
+        Ok(answer.unwrap_or_default())
+    }
+
+    /// What the server calls itself.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Lsp(lsp) => lsp.client.info().to_owned(),
+            Self::Http { url, .. } => url.clone(),
+        }
+    }
+
+    /// Processor time of a server that the harness started.
+    pub fn processor_seconds(&self) -> Option<f64> {
+        /// Linux counts in hundredths on every architecture that it runs on today.
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let Self::Lsp(lsp) = self else { return None };
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", lsp.client.process())).ok()?;
+        // The name in parentheses may hold spaces; user and system time are the 14th and 15th field.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
+        Some(ticks / TICKS_PER_SECOND)
     }
 
     pub fn open(&mut self, path: &Path, text: &str) -> Result<()> {
@@ -63,26 +163,25 @@ impl Peer {
         lsp.client.notify("textDocument/didClose", json!({ "textDocument": { "uri": lsp.uri } }))
     }
 
-    /// One key: an insertion, or the removal of the character at the offset.
-    pub fn change(&mut self, edit: &Edit, text: &str) -> Result<()> {
+    /// `text` is the document after the change.
+    pub fn change(&mut self, change: &Change<'_>, text: &str) -> Result<()> {
         let Self::Lsp(lsp) = self else { return Ok(()) };
-        // Positions before the key: everything before the offset is the same on both sides of it.
-        let (offset, key, inserted) = match edit {
-            Edit::Type { offset, key, .. } | Edit::Slip { offset, key } => (*offset, *key, true),
-            Edit::Erase { offset, key } => (*offset, *key, false),
+        // Everything before the offset is the same on both sides of the change.
+        let before = text.get(..change.offset).unwrap_or(text);
+        let start = position(before, before.len());
+        let end = match change.removed {
+            "" => start.clone(),
+            removed => {
+                let whole = format!("{before}{removed}");
+                position(&whole, whole.len())
+            }
         };
-        let start = position(text, offset);
-        let mut end = start.clone();
-        if !inserted {
-            end["character"] = (end["character"].as_u64().unwrap_or(0) + key.len_utf16() as u64).into();
-        }
         lsp.version += 1;
-        let typed = if inserted { key.to_string() } else { String::new() };
         lsp.client.notify(
             "textDocument/didChange",
             json!({
                 "textDocument": { "uri": lsp.uri, "version": lsp.version },
-                "contentChanges": [{ "range": { "start": start, "end": end }, "text": typed }],
+                "contentChanges": [{ "range": { "start": start, "end": end }, "text": change.inserted }],
             }),
         )
     }
@@ -120,6 +219,12 @@ impl Peer {
             lsp.client.stop();
         }
     }
+}
+
+/// The `lacuna` binary: the one given, the one beside this program, or the one on the PATH.
+pub fn find_lacuna(asked: Option<PathBuf>) -> PathBuf {
+    let beside = std::env::current_exe().ok().map(|program| program.with_file_name("lacuna"));
+    asked.or_else(|| beside.filter(|file| file.is_file())).unwrap_or_else(|| PathBuf::from("lacuna"))
 }
 
 fn uri(path: &Path) -> String {

@@ -22,11 +22,13 @@ pub struct Client {
     input: ChildStdin,
     messages: Receiver<Value>,
     last_id: i64,
+    /// Name and version, as the server introduces itself.
+    info: String,
 }
 
 impl Client {
-    /// `options` are the server's own settings, as editors give them.
-    pub fn start(command: &mut Command, options: Value) -> Result<Self> {
+    /// `root` is the workspace's URI or null; `options` are the server's own settings, as editors give them.
+    pub fn start(command: &mut Command, root: &Value, options: &Value) -> Result<Self> {
         let mut server =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let input = server.stdin.take().context("no standard input")?;
@@ -40,17 +42,32 @@ impl Client {
                 }
             }
         });
-        let mut client = Self { server, input, messages, last_id: 0 };
+        let mut client = Self { server, input, messages, last_id: 0, info: String::new() };
         let capabilities = json!({
             "textDocument": { "inlineCompletion": {}, "synchronization": { "dynamicRegistration": false } },
             "general": { "positionEncodings": ["utf-16"] },
         });
-        let params = json!({ "processId": std::process::id(), "rootUri": null, "capabilities": capabilities,
-            "initializationOptions": options });
+        let folders = match root {
+            Value::Null => Value::Null,
+            root => json!([{ "uri": root, "name": "workspace" }]),
+        };
+        let params = json!({ "processId": std::process::id(), "rootUri": root, "workspaceFolders": folders,
+            "capabilities": capabilities, "initializationOptions": options });
         let deadline = Instant::now() + START_LIMIT;
-        client.request("initialize", params, deadline)?.context("it did not answer `initialize`")?;
+        let answer =
+            client.request("initialize", params, deadline)?.context("it did not answer `initialize`")?;
+        let part = |name: &str| answer["serverInfo"][name].as_str().unwrap_or_default().to_owned();
+        client.info = format!("{} {}", part("name"), part("version")).trim().to_owned();
         client.notify("initialized", json!({}))?;
         Ok(client)
+    }
+
+    pub fn info(&self) -> &str {
+        &self.info
+    }
+
+    pub fn process(&self) -> u32 {
+        self.server.id()
     }
 
     pub fn notify(&mut self, method: &str, params: Value) -> Result<()> {

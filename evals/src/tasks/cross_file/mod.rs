@@ -1,0 +1,264 @@
+//! Completion at holes in real repositories, with and without context from other files.
+
+mod editor;
+mod make;
+mod read;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZeroUsize,
+    path::Path,
+    time::Instant,
+};
+
+use anyhow::Result;
+use lacuna_inference::Sampling;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    metrics,
+    samples::{self, Wanted},
+};
+use crate::{
+    generate::{Ask, Generator, Prompt},
+    report::{Case, Resume, Run},
+};
+
+pub use editor::{Editor, through_editor};
+pub use make::make;
+pub use read::read;
+
+/// A hole: what stands before it, what belongs in it, what stands after it, and what other files say.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hole {
+    pub id: String,
+    pub language: String,
+    pub prefix: String,
+    pub truth: String,
+    pub suffix: String,
+    /// Chunks of other files as comments; empty when nothing was found.
+    pub context: String,
+    /// Relative to the repository; empty of published sets, which carry no repository.
+    #[serde(default)]
+    pub file: String,
+    /// Whether the context holds a definition of the name in the hole; unknown of published sets.
+    #[serde(default)]
+    pub definition_shown: Option<bool>,
+}
+
+/// Who chooses the context and shapes the prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pipeline {
+    /// The model is asked itself: the hole's context, prefix and suffix as they are.
+    Model,
+    /// `lacuna lsp`, as editors ask it.
+    Editor,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Settings {
+    pub pipeline: Pipeline,
+    pub max_tokens: usize,
+    /// Of the whole prompt; the editor pipeline has budgets of its own.
+    pub prompt_tokens: usize,
+    /// Of context from other files, within the prompt.
+    pub context_tokens: usize,
+    pub seed: u64,
+}
+
+/// Characters of a chunk's budget that stand for one token: exact budgets are kept when the prompt is made.
+const CHARACTERS_PER_TOKEN: usize = 3;
+
+fn as_comments(path: &str, text: &str, marker: &str) -> String {
+    let lines: String = text.lines().map(|line| format!("{marker} {line}\n")).collect();
+    format!("{marker} {path}\n{lines}\n")
+}
+
+/// What makes the completions.
+pub struct Work<'a> {
+    pub generator: &'a Generator,
+    pub parallel: NonZeroUsize,
+    pub directory: &'a Path,
+    pub resume: Resume,
+}
+
+/// Asks the model itself, with the context before the prefix.
+pub fn run(holes: &[Hole], work: &Work<'_>, settings: &Settings, run: &mut Run) -> Result<Vec<Case>> {
+    let started = Instant::now();
+    let mut wanted = Vec::new();
+    for group in GROUPS {
+        for hole in holes {
+            let budget = settings.context_tokens * CHARACTERS_PER_TOKEN;
+            let mut end = hole.context.len().min(budget);
+            while !hole.context.is_char_boundary(end) {
+                end -= 1;
+            }
+            let context = (group == ON && end > 0).then(|| hole.context[..end].to_owned() + "\n");
+            wanted.push(Wanted {
+                task_id: hole.id.clone(),
+                number: 0,
+                group: format!("{} {group}", hole.language),
+                ask: Ask {
+                    prompt: Prompt::Fim {
+                        prefix: hole.prefix.clone(),
+                        suffix: hole.suffix.clone(),
+                        order: None,
+                        context,
+                    },
+                    max_tokens: settings.max_tokens,
+                    prompt_tokens: Some(settings.prompt_tokens),
+                    sampling: Sampling { seed: settings.seed, ..Sampling::GREEDY },
+                    stops: Vec::new(),
+                },
+            });
+        }
+    }
+    let by_id: HashMap<&str, &Hole> = holes.iter().map(|hole| (hole.id.as_str(), hole)).collect();
+    let cut = |one: &Wanted, text: &str| {
+        by_id.get(one.task_id.as_str()).map_or("", |hole| statement(hole, text)).to_owned()
+    };
+    let path = work.directory.join("samples.jsonl");
+    let making = samples::Making {
+        path: &path,
+        generator: work.generator,
+        parallel: work.parallel,
+        resume: work.resume,
+    };
+    let mut cases = Vec::new();
+    for sample in samples::make(&making, &wanted, cut)? {
+        let Some(hole) = by_id.get(sample.task_id.as_str()) else { continue };
+        let mut case = case(hole, &sample.group, sample.completion);
+        (case.milliseconds, case.tokens) = (sample.milliseconds, sample.tokens);
+        cases.push(case);
+    }
+    summarize(holes, &cases, settings.seed, run);
+    run.seconds = started.elapsed().as_secs_f64();
+    Ok(cases)
+}
+
+/// Context off and on, as groups of cases end in.
+const GROUPS: [&str; 2] = [OFF, ON];
+const OFF: &str = "off";
+const ON: &str = "on";
+
+const METRICS: [&str; 4] = ["exact_match", "edit_similarity", "identifier_match", "identifier_f1"];
+
+fn case(hole: &Hole, group: &str, completion: String) -> Case {
+    Case {
+        id: hole.id.clone(),
+        group: group.to_owned(),
+        language: hole.language.clone(),
+        values: metrics::compare(&completion, &hole.truth),
+        prompt: tail(&hole.prefix),
+        suffix: hole.suffix.lines().take(5).collect::<Vec<_>>().join("\n"),
+        completion,
+        expected: hole.truth.clone(),
+        ..Case::default()
+    }
+}
+
+/// Means over all languages and by language, what context gains on the same holes, and how often the context holds the
+/// definition that the hole needs.
+fn summarize(holes: &[Hole], cases: &[Case], seed: u64, run: &mut Run) {
+    let mut values: BTreeMap<(String, &str, &str), BTreeMap<&str, f64>> = BTreeMap::new();
+    for case in cases {
+        let Some((language, group)) = case.group.rsplit_once(' ') else { continue };
+        for metric in METRICS {
+            let Some(&value) = case.values.get(metric) else { continue };
+            for scope in ["context".to_owned(), language.to_owned()] {
+                values.entry((scope, group, metric)).or_default().insert(&case.id, value);
+            }
+        }
+    }
+    let one_language = cases.iter().all(|case| case.language == cases[0].language);
+    for ((scope, group, metric), by_id) in &values {
+        if one_language && scope != "context" {
+            continue;
+        }
+        let of_group: Vec<f64> = by_id.values().copied().collect();
+        run.add_mean(&format!("{scope} {group} {metric}"), &of_group, seed);
+        let without = (*group == ON).then(|| values.get(&(scope.clone(), OFF, *metric))).flatten();
+        if let Some(without) = without {
+            let gains: Vec<f64> =
+                by_id.iter().filter_map(|(id, with)| Some(with - without.get(id)?)).collect();
+            run.add_mean(&format!("{scope} gain {metric}"), &gains, seed);
+        }
+    }
+    let mut shown: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    for hole in holes {
+        if let Some(found) = hole.definition_shown {
+            for scope in ["context", hole.language.as_str()] {
+                shown.entry(scope).or_default().push(f64::from(found));
+            }
+        }
+    }
+    for (scope, found) in shown {
+        if scope == "context" || !one_language {
+            run.add_mean(&format!("{scope} definition_recall"), &found, seed);
+        }
+    }
+    run.add_means(cases);
+    for metric in METRICS {
+        run.metrics.remove(metric);
+    }
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}
+
+/// What of a prediction counts. Our own holes end where their line ends. Published ones have the first statement: up to
+/// and including the first `;`, `{` or `}`; in Python the shortest part that ends at a line break and parses together
+/// with what stands before it.
+fn statement<'a>(hole: &Hole, text: &'a str) -> &'a str {
+    if !hole.file.is_empty() {
+        return text.split('\n').next().unwrap_or(text);
+    }
+    if hole.language != "python" {
+        return text.find([';', '{', '}']).map_or(text, |end| &text[..=end]);
+    }
+    let mut parser = tree_sitter::Parser::new();
+    if parser.set_language(&tree_sitter_python::LANGUAGE.into()).is_err() {
+        return text;
+    }
+    for (end, _) in text.match_indices('\n') {
+        let whole = format!("{}{}", hole.prefix, &text[..end]);
+        if parser.parse(&whole, None).is_some_and(|tree| !tree.root_node().has_error()) {
+            return &text[..end];
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hole(language: &str, prefix: &str) -> Hole {
+        Hole {
+            id: String::new(),
+            language: language.into(),
+            prefix: prefix.into(),
+            truth: String::new(),
+            suffix: String::new(),
+            context: String::new(),
+            file: String::new(),
+            definition_shown: None,
+        }
+    }
+
+    #[test]
+    fn statements() {
+        for (language, prefix, text, expected) in [
+            ("java", "x = ", "a.b();\nc();", "a.b();"),
+            ("typescript", "if (", "a) {\n", "a) {"),
+            ("java", "x = ", "a.b(", "a.b("),
+            ("python", "x = ", "f(1,\n  2)\ny = 3\n", "f(1,\n  2)"),
+            ("python", "x = ", "f(1)", "f(1)"),
+        ] {
+            assert_eq!(statement(&hole(language, prefix), text), expected, "{language} {text:?}");
+        }
+    }
+}
