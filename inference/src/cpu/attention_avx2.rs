@@ -1,6 +1,8 @@
 //! The inner loops of attention for CPUs with AVX2: the same sums as the portable ones in `attention`, in the same
 //! order, which the compiler does not turn into vectors by itself.
 
+#![allow(clippy::needless_range_loop, reason = "kernels walk several arrays of registers by one index")]
+
 use std::arch::x86_64::*;
 
 use half::f16;

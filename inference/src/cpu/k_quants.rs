@@ -6,6 +6,8 @@
 //! Either way a block's sum is one exact integer, and blocks are added in order with the same two roundings: a row's
 //! result has the same bits whichever kernel computes it, and whatever rows are beside it.
 
+#![allow(clippy::needless_range_loop, reason = "kernels walk several arrays of registers by one index")]
+
 use std::arch::x86_64::*;
 
 use candle_core::quantized::GgmlDType;

@@ -3,6 +3,12 @@
 //! Activations are quantized once per input to the form that the weight type's dot product wants, then shared by
 //! all matrices that read the same input (query, key and value; gate and up).
 
+#![allow(
+    clippy::type_complexity,
+    clippy::needless_range_loop,
+    reason = "the kernels' own signatures, and tiles walked by index"
+)]
+
 use std::ops::Range;
 
 use candle_core::quantized::{

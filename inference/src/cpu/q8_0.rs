@@ -1,6 +1,8 @@
 //! Dot products of Q8_0 weights with 8-bit activations for CPUs with AVX2: the same two kernels as in `k_quants`, with
 //! the same promise of equal bits, over blocks of 32.
 
+#![allow(clippy::needless_range_loop, reason = "kernels walk several arrays of registers by one index")]
+
 use std::arch::x86_64::*;
 
 use candle_core::quantized::GgmlDType;
