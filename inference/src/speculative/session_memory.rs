@@ -133,6 +133,7 @@ mod tests {
     #[test]
     fn the_longest_then_the_latest_repetition_counts() {
         // Answers in their order, the end of a request, how much agrees and what is proposed.
+        #[allow(clippy::type_complexity, reason = "a table of cases")]
         let cases: &[(&[&[u32]], &[u32], Option<(usize, &[u32])>)] = &[
             (&[], &[1, 2, 3], None),
             (&[&[1, 2, 3, 4, 5]], &[9, 2, 3], None),
