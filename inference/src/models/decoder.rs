@@ -74,7 +74,7 @@ struct Scratch {
 const PARALLEL_ROWS: usize = 16;
 
 impl CpuRunner {
-    /// `blocks` is the number of KV blocks of [`BLOCK_SIZE`] tokens.
+    /// `blocks` is the number of KV blocks of [`crate::kv_cache::BLOCK_SIZE`] tokens.
     pub fn new(
         gguf: &Gguf,
         config: &ModelConfig,
