@@ -279,6 +279,7 @@ fn engine(index: usize, model: &Model) -> Outcome<usize> {
         sampling: Sampling::GREEDY,
         stop_tokens: Vec::new(),
         stop_texts: Vec::new(),
+        constraint: None,
         priority: Priority::Interactive,
     };
     let count = 64;

@@ -30,6 +30,7 @@ fn main() -> anyhow::Result<()> {
             sampling: Sampling::GREEDY,
             stop_tokens: fim.stop_tokens().to_vec(),
             stop_texts: Vec::new(),
+            constraint: None,
             priority: Priority::Interactive,
         };
         let mut generation = engine.submit(request)?;

@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::{
-    Backend, EngineError, Event, Generation, Model, Request, RequestStats, StopReason,
+    Backend, EngineError, Event, Generation, Model, Priority, Request, RequestStats, StopReason,
     cpu::{attention::KvPrecision, threads::give_way},
     kv_cache::BLOCK_SIZE,
     milliseconds,
@@ -25,15 +25,17 @@ use crate::{
     runner::{Device, Runner},
     sampler::{Choice, Sampler},
     scheduler::{Limits, Scheduler, SequenceId},
-    speculative::{Drafter, Speculation},
+    speculative::{DraftModel, Drafter, Experience, RowTimes, Speculation, StepCost, Undrafted},
     stop_text::StopText,
-    tokenizer::TextStream,
+    tokenizer::{TextStream, Tokenizer},
 };
 
 const RUNNING_LIMIT: usize = 16;
 const WAITING_LIMIT: usize = 64;
 /// Longest context used unless asked for: R1 distills claim 131072, whose cache would not fit small machines.
 const DEFAULT_CONTEXT: usize = 8192;
+/// Tokens of a prompt's end that are remembered with its answer, to find the answer by.
+const REMEMBERED_BEFORE: usize = 8;
 
 /// How the engine runs a model.
 #[derive(Debug, Clone)]
@@ -48,6 +50,8 @@ pub struct EngineOptions {
     pub kv_precision: KvPrecision,
     pub weight_precision: WeightPrecision,
     pub speculation: Speculation,
+    /// A smaller model of the same vocabulary that guesses where nothing repeats, unless speculation is off.
+    pub draft_model: Option<Model>,
 }
 
 impl Default for EngineOptions {
@@ -60,6 +64,7 @@ impl Default for EngineOptions {
             kv_precision: KvPrecision::F16,
             weight_precision: WeightPrecision::Stored,
             speculation: Speculation::default(),
+            draft_model: None,
         }
     }
 }
@@ -72,12 +77,36 @@ pub struct EngineStatus {
     pub device: String,
     pub threads: usize,
     pub context: usize,
+    /// Name of the model that guesses, if there is one.
+    pub draft_model: Option<String>,
     pub running: usize,
     pub waiting: usize,
     pub weights_bytes: u64,
     pub kv_bytes: u64,
     pub kv_blocks_total: usize,
+    /// Blocks that hold something: for running requests or in the prefix cache.
     pub kv_blocks_used: usize,
+    /// Blocks of running requests; one that several share counts for each.
+    pub kv_blocks_running: usize,
+    /// Blocks that the prefix cache knows; those that nobody runs with can be given up at any time.
+    pub kv_blocks_cached: usize,
+    /// Steps computed so far.
+    pub steps: u64,
+}
+
+/// Requests on their way to the engine's thread, by priority: work that they would push aside stops between two
+/// layers instead of at the end of the step.
+#[derive(Debug, Default)]
+struct Arriving([AtomicUsize; 3]);
+
+impl Arriving {
+    fn of(&self, priority: Priority) -> &AtomicUsize {
+        &self.0[priority as usize]
+    }
+
+    fn anything_before(&self, priority: Priority) -> bool {
+        self.0[..priority as usize].iter().any(|count| count.load(Ordering::Relaxed) > 0)
+    }
 }
 
 struct Submission {
@@ -92,6 +121,7 @@ pub struct Engine {
     model: Model,
     context: usize,
     submissions: Option<Sender<Submission>>,
+    arriving: Arc<Arriving>,
     status: Arc<Mutex<EngineStatus>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -110,13 +140,25 @@ impl Engine {
         let blocks = cache_tokens.div_ceil(BLOCK_SIZE) + 1;
         let runner = Runner::new(&model, &options, blocks, context.div_ceil(BLOCK_SIZE) + 1)?;
         let blocks = runner.blocks();
+        let draft_model = match (&options.draft_model, options.speculation) {
+            (Some(draft), Speculation::Suffix) => {
+                Some(DraftModel::new(draft, &model, &options, context, RUNNING_LIMIT)?)
+            }
+            _ => None,
+        };
+        let drafting = draft_model.iter().zip(&options.draft_model);
+        let (draft_weights, draft_kv) = drafting
+            .map(|(runner, model)| (runner.weights_bytes(model), runner.kv_bytes()))
+            .next()
+            .unwrap_or_default();
         let status = Arc::new(Mutex::new(EngineStatus {
             model: model.name().into(),
             device: runner.device().to_string(),
             threads: runner.threads(),
             context,
-            weights_bytes: runner.weights_bytes(&model) as u64,
-            kv_bytes: runner.kv_bytes() as u64,
+            draft_model: draft_model.as_ref().map(|draft| draft.name().to_string()),
+            weights_bytes: (runner.weights_bytes(&model) + draft_weights) as u64,
+            kv_bytes: (runner.kv_bytes() + draft_kv) as u64,
             kv_blocks_total: blocks,
             ..EngineStatus::default()
         }));
@@ -127,21 +169,28 @@ impl Engine {
             running: RUNNING_LIMIT,
             waiting: WAITING_LIMIT,
         };
+        let arriving = Arc::new(Arriving::default());
         let worker = Worker {
             model: model.clone(),
             runner,
             scheduler: Scheduler::new(limits),
             active: Vec::new(),
             next_id: 0,
+            steps: 0,
+            arriving: arriving.clone(),
             context,
             speculation: options.speculation,
+            draft_model,
+            experience: Experience::default(),
+            row_times: RowTimes::default(),
+            masked: Vec::new(),
             status: status.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("lacuna-engine".into())
             .spawn(move || worker.run(&receiver))
             .map_err(|error| EngineError::Stopped(format!("its thread did not start: {error}")))?;
-        Ok(Self { model, context, submissions: Some(sender), status, thread: Some(thread) })
+        Ok(Self { model, context, submissions: Some(sender), arriving, status, thread: Some(thread) })
     }
 }
 
@@ -164,11 +213,16 @@ impl Backend for Engine {
         let generation = Generation::new(receiver, stop.clone());
         let submission = Submission { request, events, stop, submitted: Instant::now() };
         let gone = || EngineError::Stopped("it was shut down; restart it".into());
-        match self.submissions.as_ref().ok_or_else(gone)?.try_send(submission) {
-            Ok(()) => Ok(generation),
-            Err(TrySendError::Full(_)) => Err(EngineError::Overloaded { waiting: WAITING_LIMIT }),
-            Err(TrySendError::Disconnected(_)) => Err(gone()),
-        }
+        let submissions = self.submissions.as_ref().ok_or_else(gone)?;
+        let arriving = self.arriving.of(submission.request.priority);
+        arriving.fetch_add(1, Ordering::Relaxed);
+        let error = match submissions.try_send(submission) {
+            Ok(()) => return Ok(generation),
+            Err(TrySendError::Full(_)) => EngineError::Overloaded { waiting: WAITING_LIMIT },
+            Err(TrySendError::Disconnected(_)) => gone(),
+        };
+        arriving.fetch_sub(1, Ordering::Relaxed);
+        Err(error)
     }
 
     fn model(&self) -> &Model {
@@ -205,6 +259,8 @@ struct Active {
     text: TextStream,
     stop_text: StopText,
     log_probability_sum: f64,
+    /// Tokens in that sum.
+    scored_tokens: usize,
     stats: RequestStats,
 }
 
@@ -212,6 +268,11 @@ impl Active {
     /// Nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool {
         self.events.is_closed() || self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Work on it need not end early: somebody waits, and nobody who goes before.
+    fn is_wanted(&self, arriving: &Arriving) -> bool {
+        !self.is_abandoned() && !arriving.anything_before(self.request.priority)
     }
 }
 
@@ -221,8 +282,15 @@ struct Worker {
     scheduler: Scheduler,
     active: Vec<Active>,
     next_id: SequenceId,
+    steps: u64,
+    arriving: Arc<Arriving>,
     context: usize,
     speculation: Speculation,
+    draft_model: Option<DraftModel>,
+    experience: Experience,
+    row_times: RowTimes,
+    /// Logits under a constraint, kept from step to step.
+    masked: Vec<f32>,
     status: Arc<Mutex<EngineStatus>>,
 }
 
@@ -252,6 +320,9 @@ impl Worker {
                 tracing::error!(message, "a step of the engine panicked");
                 self.fail_all(&EngineError::Internal(message));
                 self.scheduler.reset();
+                if let Some(model) = &mut self.draft_model {
+                    model.reset();
+                }
             }
             self.publish_status();
         }
@@ -259,9 +330,11 @@ impl Worker {
 
     fn accept(&mut self, submission: Submission) {
         let Submission { mut request, events, stop, submitted } = submission;
+        self.arriving.of(request.priority).fetch_sub(1, Ordering::Relaxed);
         let id = self.next_id;
         self.next_id += 1;
         let prompt = std::mem::take(&mut request.prompt);
+        request.constraint = request.constraint.filter(|constraint| !constraint.is_fulfilled());
         let stats = RequestStats { prompt_tokens: prompt.len(), ..RequestStats::default() };
         if !self.scheduler.add(id, prompt, request.priority) {
             let waiting = self.scheduler.waiting();
@@ -277,9 +350,10 @@ impl Worker {
             first_token: None,
             sampler: Sampler::new(request.sampling.clone()),
             drafter: None,
-            text: TextStream::new(self.model.tokenizer().clone()),
+            text: TextStream::default(),
             stop_text: StopText::new(request.stop_texts.clone()),
             log_probability_sum: 0.0,
+            scored_tokens: 0,
             stats,
             request,
         });
@@ -292,20 +366,25 @@ impl Worker {
         if batch.entries.is_empty() {
             return;
         }
+        self.steps += 1;
         let now = Instant::now();
         for entry in &batch.entries {
             let fresh = |active: &&mut Active| active.id == entry.sequence && active.started.is_none();
             if let Some(active) = self.active.iter_mut().find(fresh) {
                 active.started = Some(now);
                 active.stats.queue_ms = milliseconds(now - active.submitted);
-                active.stats.cached_tokens = self.scheduler.cached_tokens(active.id).unwrap_or(0);
+                if let Some(found) = self.scheduler.found(active.id) {
+                    active.stats.cached_tokens = found.cached;
+                    active.stats.evicted_tokens = found.evicted;
+                }
             }
         }
-        let active = &self.active;
+        let (active, arriving) = (&self.active, &self.arriving);
         let abandoned = || {
-            let wanted = |id| active.iter().any(|active| active.id == id && !active.is_abandoned());
-            !batch.entries.iter().any(|entry| wanted(entry.sequence))
+            let in_batch = |id| batch.entries.iter().any(|entry| entry.sequence == id);
+            !active.iter().any(|active| in_batch(active.id) && active.is_wanted(arriving))
         };
+        let decodes = batch.entries.iter().all(|entry| entry.logits.start == 0 && !entry.logits.is_empty());
         let logits = match self.runner.forward(&batch, &abandoned) {
             Ok(Some(logits)) => logits,
             Ok(None) => return,
@@ -316,6 +395,9 @@ impl Worker {
                 return;
             }
         };
+        if decodes {
+            self.row_times.record(batch.rows(), milliseconds(now.elapsed()));
+        }
         let vocabulary = self.model.config().vocabulary;
         let mut rows = logits.chunks_exact(vocabulary);
         let mut ended = Vec::new();
@@ -324,18 +406,24 @@ impl Worker {
             let Some(active) = self.active.iter_mut().find(|active| active.id == entry.sequence) else {
                 continue;
             };
-            if rows.is_empty() {
+            let known = if rows.is_empty() { entry.tokens.len() } else { entry.logits.start + 1 };
+            let end = (entry.start + known).min(active.stats.prompt_tokens);
+            active.stats.computed_tokens += end.saturating_sub(entry.start);
+            if rows.is_empty() || active.request.max_tokens == 0 {
                 self.scheduler.commit(entry, &[]);
+                if !rows.is_empty() {
+                    ended.push((active.id, StopReason::MaxTokens));
+                }
                 continue;
             }
             let drafts = &entry.tokens[entry.logits.start + 1..];
             let mut accepted = Vec::with_capacity(rows.len());
             let mut reason = None;
             for (index, row) in rows.iter().enumerate() {
-                let choice = active.sampler.choose(row);
+                let choice = choose(active, self.model.tokenizer(), row, &mut self.masked);
                 accepted.push(choice.token);
                 let length = entry.start + entry.logits.start + 1 + accepted.len();
-                reason = emit(active, choice, length >= self.context);
+                reason = emit(active, self.model.tokenizer(), choice, length >= self.context);
                 if reason.is_some() || drafts.get(index) != Some(&choice.token) {
                     break;
                 }
@@ -343,7 +431,7 @@ impl Worker {
             active.stats.drafted_tokens += drafts.len();
             active.stats.accepted_tokens += accepted.len() - 1;
             if let Some(drafter) = &mut active.drafter {
-                drafter.advance(drafts.len(), &accepted);
+                drafter.advance(&accepted, &mut self.experience);
             }
             self.scheduler.commit(entry, &accepted);
             ended.extend(reason.map(|reason| (active.id, reason)));
@@ -358,16 +446,53 @@ impl Worker {
         if self.speculation == Speculation::Off {
             return;
         }
-        for id in self.scheduler.decoding().collect::<Vec<_>>() {
+        let decoding: Vec<SequenceId> = self.scheduler.decoding().collect();
+        let mut step = StepCost::new(self.row_times.row(), decoding.len());
+        let mut unguessed = Vec::new();
+        for id in decoding {
             let Some(active) = self.active.iter_mut().find(|active| active.id == id) else { continue };
             let missing = active.request.max_tokens.saturating_sub(active.stats.generated_tokens);
             let Some(tokens) = self.scheduler.tokens(id) else { continue };
             let room = self.context.saturating_sub(tokens.len());
             let drafter = active.drafter.get_or_insert_with(|| Drafter::new(tokens));
-            let mut drafts = drafter.draft();
             // The step yields one token more than it guesses.
-            drafts.truncate(missing.min(room).saturating_sub(1));
+            let most = missing.min(room).saturating_sub(1);
+            let drafts = drafter.draft(tokens, most, &mut self.experience, &mut step);
+            if drafts.is_empty()
+                && let Some(model) = &self.draft_model
+            {
+                let length = self.experience.model_draft_length(most, model.cost(), &mut step);
+                unguessed.push((id, length));
+            }
             self.scheduler.set_drafts(id, drafts);
+        }
+        self.draft_by_model(&unguessed);
+    }
+
+    /// Has the draft model guess for these sequences, each so many tokens.
+    fn draft_by_model(&mut self, sequences: &[(SequenceId, usize)]) {
+        let Some(model) = &mut self.draft_model else { return };
+        let tokens = |id| self.scheduler.tokens(id).unwrap_or_default();
+        let wanted: Vec<Undrafted> =
+            sequences.iter().map(|(id, length)| Undrafted { tokens: tokens(*id), length: *length }).collect();
+        let (active, arriving) = (&self.active, &self.arriving);
+        let abandoned = || !active.iter().any(|active| active.is_wanted(arriving));
+        match model.draft(&wanted, &abandoned) {
+            Ok(drafts) => {
+                for ((id, _), drafts) in sequences.iter().zip(drafts) {
+                    let active = self.active.iter_mut().find(|active| active.id == *id);
+                    if let Some(drafter) = active.and_then(|active| active.drafter.as_mut())
+                        && !drafts.is_empty()
+                    {
+                        drafter.follow_model(&drafts);
+                        self.scheduler.set_drafts(*id, drafts);
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "the draft model failed and is not asked any more");
+                self.draft_model = None;
+            }
         }
     }
 
@@ -377,8 +502,6 @@ impl Worker {
         let reason = |active: &Active| {
             if active.is_abandoned() {
                 Some(StopReason::Cancelled)
-            } else if active.request.max_tokens == 0 {
-                Some(StopReason::MaxTokens)
             } else if active.request.deadline.is_some_and(|deadline| deadline <= now) {
                 Some(StopReason::Deadline)
             } else {
@@ -396,7 +519,10 @@ impl Worker {
     }
 
     fn end(&mut self, id: SequenceId, reason: StopReason) {
+        self.remember(id);
         self.scheduler.finish(id);
+        // Before the last event: who has read it finds the blocks free.
+        self.publish_status();
         let Some(index) = self.active.iter().position(|active| active.id == id) else { return };
         let mut active = self.active.remove(index);
         let now = Instant::now();
@@ -404,12 +530,23 @@ impl Worker {
         let first = active.first_token.unwrap_or(now);
         active.stats.prefill_ms = milliseconds(first - started);
         active.stats.decode_ms = milliseconds(now - first);
-        if active.stats.generated_tokens > 0 {
-            let mean = active.log_probability_sum / active.stats.generated_tokens as f64;
+        if active.scored_tokens > 0 {
+            let mean = active.log_probability_sum / active.scored_tokens as f64;
             active.stats.mean_log_probability = Some(mean as f32);
         }
         let text = if reason == StopReason::StopText { String::new() } else { active.stop_text.finish() };
         let _ = active.events.try_send(Event::Finished { reason, text, stats: active.stats });
+    }
+
+    /// Keeps an answer for speculation: the next request is likely to ask for much of it again.
+    fn remember(&mut self, id: SequenceId) {
+        let prompt = self.active.iter().find(|active| active.id == id).map(|a| a.stats.prompt_tokens);
+        if let (Speculation::Suffix, Some(prompt), Some(tokens)) =
+            (self.speculation, prompt, self.scheduler.tokens(id))
+            && tokens.len() > prompt
+        {
+            self.experience.memory.remember(&tokens[prompt.saturating_sub(REMEMBERED_BEFORE)..]);
+        }
     }
 
     fn fail_all(&mut self, error: &EngineError) {
@@ -424,19 +561,46 @@ impl Worker {
         status.running = self.scheduler.running();
         status.waiting = self.scheduler.waiting();
         status.kv_blocks_used = self.scheduler.blocks_used();
+        status.kv_blocks_running = self.scheduler.blocks_running();
+        status.kv_blocks_cached = self.scheduler.blocks_cached();
+        status.steps = self.steps;
     }
 }
 
+/// The next token from its row of logits, among those that the request's constraint allows. A constraint that no
+/// token fits is given up.
+fn choose(active: &mut Active, tokenizer: &Tokenizer, logits: &[f32], masked: &mut Vec<f32>) -> Choice {
+    if let Some(constraint) = &active.request.constraint {
+        if constraint.mask(tokenizer.vocabulary(), &active.request.stop_tokens, logits, masked) {
+            return active.sampler.choose(masked);
+        }
+        active.request.constraint = None;
+        active.stats.constraint_dropped = true;
+    }
+    active.sampler.choose(logits)
+}
+
 /// Takes a new token into the answer. Returns why the answer ends with it, if it does.
-fn emit(active: &mut Active, choice: Choice, context_full: bool) -> Option<StopReason> {
+fn emit(
+    active: &mut Active,
+    tokenizer: &Tokenizer,
+    choice: Choice,
+    context_full: bool,
+) -> Option<StopReason> {
     let Choice { token, log_probability } = choice;
     active.first_token.get_or_insert_with(Instant::now);
     if active.request.stop_tokens.contains(&token) {
         return Some(StopReason::StopToken);
     }
     active.stats.generated_tokens += 1;
-    active.log_probability_sum += f64::from(log_probability);
-    let completed = active.text.push(token);
+    let bytes = tokenizer.token_bytes(token);
+    let hidden = active.request.constraint.as_mut().map_or(0, |constraint| constraint.advance(bytes));
+    active.request.constraint.take_if(|constraint| constraint.is_fulfilled());
+    if hidden == 0 || hidden < bytes.len() {
+        active.log_probability_sum += f64::from(log_probability);
+        active.scored_tokens += 1;
+    }
+    let completed = active.text.push(&bytes[hidden..]);
     let (text, stopped) = active.stop_text.push(&completed);
     let _ = active.events.try_send(Event::Token { id: token, text, log_probability });
     if stopped {

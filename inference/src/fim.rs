@@ -1,5 +1,7 @@
 //! Fill-in-the-middle templates: one table, each family a row with its tokens and its stop tokens.
 
+use std::ops::Range;
+
 use serde::Serialize;
 
 use crate::{tokenizer::Tokenizer, weights::Gguf};
@@ -96,6 +98,9 @@ pub struct FimParts<'a> {
     pub path: Option<&'a str>,
     pub prefix: &'a [u32],
     pub suffix: &'a [u32],
+    /// The end of the prefix, after the middle token (EFIM, arXiv 2505.21889): prefix and suffix stay as they are while
+    /// it grows. In the other orders the prefix comes last anyway, and this follows it.
+    pub typed: &'a [u32],
 }
 
 #[derive(Debug, Clone)]
@@ -122,6 +127,9 @@ pub struct FimTemplate {
 pub struct FimPrompt {
     pub tokens: Vec<u32>,
     pub sections: FimSections,
+    /// Where suffix and prefix lie in `tokens`.
+    pub suffix: Range<usize>,
+    pub prefix: Range<usize>,
 }
 
 /// Tokens a section.
@@ -131,6 +139,7 @@ pub struct FimSections {
     pub header: usize,
     pub suffix: usize,
     pub prefix: usize,
+    pub typed: usize,
     pub special: usize,
 }
 
@@ -234,30 +243,36 @@ impl FimTemplate {
             }
         }
         let before = tokens.len();
-        match (self.order, self.middle) {
+        let mut part = |marks: &[u32], part: &[u32]| {
+            tokens.extend(marks);
+            let start = tokens.len();
+            tokens.extend(part);
+            start..tokens.len()
+        };
+        let (suffix, prefix) = match (self.order, self.middle) {
             (FimOrder::Psm, Some(middle)) => {
-                tokens.push(self.prefix);
-                tokens.extend(parts.prefix);
-                tokens.push(self.suffix);
-                tokens.extend(parts.suffix);
-                tokens.push(middle);
+                let prefix = part(&[self.prefix], parts.prefix);
+                let suffix = part(&[self.suffix], parts.suffix);
+                part(&[middle], parts.typed);
+                (suffix, prefix)
             }
             (FimOrder::Spm, Some(middle)) => {
-                tokens.extend([self.prefix, self.suffix]);
-                tokens.extend(parts.suffix);
-                tokens.push(middle);
-                tokens.extend(parts.prefix);
+                let suffix = part(&[self.prefix, self.suffix], parts.suffix);
+                let prefix = part(&[middle], parts.prefix);
+                part(&[], parts.typed);
+                (suffix, prefix)
             }
             (FimOrder::SuffixPrefix, _) | (_, None) => {
-                tokens.push(self.suffix);
-                tokens.extend(parts.suffix);
-                tokens.push(self.prefix);
-                tokens.extend(parts.prefix);
+                let suffix = part(&[self.suffix], parts.suffix);
+                let prefix = part(&[self.prefix], parts.prefix);
+                part(&[], parts.typed);
+                (suffix, prefix)
             }
-        }
+        };
         sections.prefix = parts.prefix.len();
         sections.suffix = parts.suffix.len();
-        sections.special += tokens.len() - before - sections.prefix - sections.suffix;
-        FimPrompt { tokens, sections }
+        sections.typed = parts.typed.len();
+        sections.special += tokens.len() - before - sections.prefix - sections.suffix - sections.typed;
+        FimPrompt { tokens, sections, suffix, prefix }
     }
 }

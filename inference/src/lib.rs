@@ -5,12 +5,14 @@
 
 mod backend;
 pub mod chat;
+mod constraint;
 pub mod cpu;
 pub mod cuda;
 mod embedded;
 mod engine;
 mod facts;
 pub mod fim;
+mod healing;
 pub mod kv_cache;
 mod model;
 pub mod models;
@@ -20,15 +22,18 @@ pub mod sampler;
 pub mod scheduler;
 pub mod speculative;
 mod stop_text;
+mod token_bytes;
 pub mod tokenizer;
 pub mod weights;
 
 pub use backend::Backend;
+pub use constraint::Constraint;
 pub use engine::{Engine, EngineOptions, EngineStatus};
 pub use facts::{FimFacts, ModelFacts, TensorTotals, TokenizerFacts};
+pub use healing::Healed;
 pub use model::{Model, ModelSource, PromptStyle};
 pub use request::{
-    EngineError, Event, Generation, Output, Priority, Request, RequestStats, Sampling, StopReason,
+    CacheMiss, EngineError, Event, Generation, Output, Priority, Request, RequestStats, Sampling, StopReason,
     milliseconds,
 };
 pub use runner::{Device, Runner};

@@ -1,6 +1,7 @@
 //! A model file opened for use: facts, tokenizer, templates. The engine reads the weights through it.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -53,6 +54,12 @@ struct Inner {
     tokenizer: Tokenizer,
     fim: Option<FimTemplate>,
     chat: Option<ChatTemplate>,
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Model").field(&self.name()).finish()
+    }
 }
 
 impl Model {

@@ -60,6 +60,15 @@ impl Batch {
     }
 }
 
+/// What the prefix cache knew of a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Tokens whose keys and values were there.
+    pub cached: usize,
+    /// Tokens after those that were there once and had to make room.
+    pub evicted: usize,
+}
+
 #[derive(Debug)]
 struct Sequence {
     id: SequenceId,
@@ -68,8 +77,8 @@ struct Sequence {
     tokens: Vec<u32>,
     /// How many of `tokens` have their keys and values in `blocks`.
     computed: usize,
-    /// Prompt tokens found in the cache when first admitted.
-    cached: Option<usize>,
+    /// What the cache had of the prompt when first admitted.
+    found: Option<Found>,
     blocks: Vec<BlockId>,
     drafts: Vec<u32>,
 }
@@ -130,6 +139,16 @@ impl Scheduler {
         self.pool.total() - self.pool.free()
     }
 
+    /// Blocks in the tables of running sequences; shared ones count for each.
+    pub fn blocks_running(&self) -> usize {
+        self.running.iter().map(|sequence| sequence.blocks.len()).sum()
+    }
+
+    /// Blocks that the prefix cache knows, used by running sequences or not.
+    pub fn blocks_cached(&self) -> usize {
+        self.cache.len()
+    }
+
     /// Queues a sequence. `false` when too many wait already.
     #[must_use]
     pub fn add(&mut self, id: SequenceId, prompt: Vec<u32>, priority: Priority) -> bool {
@@ -141,7 +160,7 @@ impl Scheduler {
             priority,
             tokens: prompt,
             computed: 0,
-            cached: None,
+            found: None,
             blocks: Vec::new(),
             drafts: Vec::new(),
         };
@@ -152,9 +171,9 @@ impl Scheduler {
         true
     }
 
-    /// Prompt tokens that came from the cache; `None` before the sequence was first admitted.
-    pub fn cached_tokens(&self, id: SequenceId) -> Option<usize> {
-        self.running.iter().chain(&self.waiting).find(|sequence| sequence.id == id)?.cached
+    /// What the cache had of a prompt; `None` before the sequence was first admitted.
+    pub fn found(&self, id: SequenceId) -> Option<Found> {
+        self.running.iter().chain(&self.waiting).find(|sequence| sequence.id == id)?.found
     }
 
     /// Tokens of a running sequence, prompt and generated.
@@ -231,7 +250,7 @@ impl Scheduler {
                 sequence.computed += tokens;
             }
         }
-        sequence.cached.get_or_insert(sequence.computed);
+        sequence.found.get_or_insert(Found { cached: sequence.computed, evicted: found.evicted });
         self.running.push(sequence);
         true
     }
@@ -332,20 +351,18 @@ impl Scheduler {
     }
 
     /// Records a step's outcome for one entry: `accepted` is what the model chose after the entry's last known
-    /// token, one token more than the drafts it agreed with; empty for an unfinished prompt.
+    /// token, one token more than the drafts it agreed with; empty for a prompt that is unfinished or only warmed.
     pub fn commit(&mut self, entry: &BatchEntry, accepted: &[u32]) {
         let Some(index) = self.running.iter().position(|sequence| sequence.id == entry.sequence) else {
             return;
         };
         let sequence = &mut self.running[index];
-        if accepted.is_empty() {
-            sequence.computed = entry.start + entry.tokens.len();
-            return;
-        }
-        let was_prompt = entry.logits.start > 0;
-        sequence.computed = entry.start + entry.logits.start + accepted.len();
+        let is_prompt = entry.logits.start > 0 || accepted.is_empty();
+        let known =
+            if accepted.is_empty() { entry.tokens.len() } else { entry.logits.start + accepted.len() };
+        sequence.computed = entry.start + known;
         sequence.tokens.extend(accepted);
-        if was_prompt {
+        if is_prompt {
             // Requests that come while this one still runs can share its full blocks.
             let full = sequence.computed / BLOCK_SIZE * BLOCK_SIZE;
             self.cache.insert(&sequence.tokens[..full], &sequence.blocks, &mut self.pool);
@@ -513,7 +530,7 @@ mod tests {
         for (id, expected) in [(1, 0), (2, 29)] {
             assert!(scheduler.add(id, prompt.clone(), Priority::Interactive));
             let batch = scheduler.schedule();
-            assert_eq!(scheduler.cached_tokens(id), Some(expected));
+            assert_eq!(scheduler.found(id), Some(Found { cached: expected, evicted: 0 }));
             let chosen = runner.run(&batch);
             scheduler.commit(&batch.entries[0], &chosen[0]);
             scheduler.finish(id);
@@ -538,5 +555,60 @@ mod tests {
                 scheduler.commit(entry, &chosen);
             }
         }
+    }
+
+    /// A step of one chunk, then somebody at the cursor: the very next step is theirs alone, shares what the chunk
+    /// has computed, and the chunk's request goes on where it was.
+    #[test]
+    fn background_prompts_give_way_within_a_step() {
+        let mut scheduler = Scheduler::new(limits());
+        let mut runner = Runner { blocks: vec![Vec::new(); limits().blocks] };
+        let mut step = |scheduler: &mut Scheduler| {
+            let batch = scheduler.schedule();
+            let chosen = runner.run(&batch);
+            for (entry, chosen) in batch.entries.iter().zip(chosen) {
+                scheduler.commit(entry, &chosen);
+            }
+            batch.entries.iter().map(|entry| (entry.sequence, entry.start)).collect::<Vec<_>>()
+        };
+        let shared: Vec<u32> = (0..200).collect();
+        assert!(scheduler.add(1, shared.clone(), Priority::Background));
+        assert_eq!(step(&mut scheduler), [(1, 0)]);
+        assert!(scheduler.add(2, shared[..60].to_vec(), Priority::Interactive));
+        assert_eq!(step(&mut scheduler), [(2, 32)]);
+        assert_eq!(step(&mut scheduler), [(2, 60)]);
+        scheduler.finish(2);
+        assert_eq!(step(&mut scheduler), [(1, 32)]);
+    }
+
+    /// Sixteen requests of mixed lengths at once: the last to finish takes at most twice as many steps as the
+    /// middle one, though prompts are computed in pieces and wait for one another.
+    #[test]
+    fn none_of_sixteen_is_starved() {
+        let limits = Limits { blocks: 400, step_tokens: 64, running: 16, waiting: 16 };
+        let mut scheduler = Scheduler::new(limits);
+        let mut runner = Runner { blocks: vec![Vec::new(); limits.blocks] };
+        let prompt = |id: u32| (0..40 + id * 97 % 240).map(|token| token * 31 + id).collect::<Vec<_>>();
+        let mut finished = Vec::new();
+        for id in 0..16 {
+            assert!(scheduler.add(u64::from(id), prompt(id), Priority::Interactive));
+        }
+        for step in 1.. {
+            let batch = scheduler.schedule();
+            let chosen = runner.run(&batch);
+            for (entry, chosen) in batch.entries.iter().zip(chosen) {
+                scheduler.commit(entry, &chosen);
+                let length = scheduler.tokens(entry.sequence).map_or(0, <[u32]>::len);
+                if length == prompt(entry.sequence as u32).len() + 48 {
+                    scheduler.finish(entry.sequence);
+                    finished.push(step);
+                }
+            }
+            if scheduler.is_idle() {
+                break;
+            }
+        }
+        assert_eq!(finished.len(), 16);
+        assert!(finished[15] <= 2 * finished[8], "{finished:?}");
     }
 }

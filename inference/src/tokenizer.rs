@@ -16,7 +16,10 @@ use tokenizers::{
     },
 };
 
-use crate::weights::{Gguf, ModelError, Value};
+use crate::{
+    token_bytes::{TokenBytes, TokenKind},
+    weights::{Gguf, ModelError, Value},
+};
 
 /// How text is cut into words before merging, by the name that GGUF files give it (`tokenizer.ggml.pre`).
 /// Source: the `tokenizer.json` of each family.
@@ -55,9 +58,7 @@ pub struct Tokenizer {
 
 struct Inner {
     bpe: HfTokenizer,
-    /// Bytes of all ordinary tokens end to end; `starts` has one entry more than there are tokens.
-    bytes: Vec<u8>,
-    starts: Vec<u32>,
+    bytes: TokenBytes,
     /// Control and user-defined tokens by spelling, longest first.
     special: Vec<(String, u32)>,
     ids: FxHashMap<String, u32>,
@@ -85,7 +86,7 @@ impl Tokenizer {
         let mut vocabulary = tokenizers::models::bpe::Vocab::default();
         let mut ids = FxHashMap::default();
         let mut special = Vec::new();
-        let (mut bytes, mut starts) = (Vec::new(), vec![0u32]);
+        let mut bytes = TokenBytes::default();
         let byte_of = byte_alphabet();
         for (id, token) in tokens.iter().enumerate() {
             let spelling = token.as_str().ok_or_else(|| broken(format!("token {id} is not a string")))?;
@@ -93,18 +94,18 @@ impl Tokenizer {
             let kind = types.get(id as usize).and_then(Value::as_u64).unwrap_or(1);
             if matches!(kind, CONTROL | USER_DEFINED) {
                 special.push((spelling.to_string(), id));
-                if kind == USER_DEFINED {
-                    bytes.extend(spelling.as_bytes());
-                }
+                let shown = if kind == USER_DEFINED { spelling } else { "" };
+                bytes.push(shown.as_bytes(), TokenKind::Special);
             } else {
+                let mut spelled = Vec::with_capacity(spelling.len());
                 for character in spelling.chars() {
                     match byte_of.get(&character) {
-                        Some(byte) => bytes.push(*byte),
-                        None => bytes.extend(character.to_string().as_bytes()),
+                        Some(byte) => spelled.push(*byte),
+                        None => spelled.extend(character.to_string().as_bytes()),
                     }
                 }
+                bytes.push(&spelled, TokenKind::Ordinary);
             }
-            starts.push(bytes.len() as u32);
             ids.entry(spelling.to_string()).or_insert(id);
             vocabulary.entry(spelling.to_string()).or_insert(id);
         }
@@ -127,7 +128,6 @@ impl Tokenizer {
         let inner = Inner {
             bpe,
             bytes,
-            starts,
             special,
             ids,
             add_bos: gguf.get("tokenizer.ggml.add_bos_token").and_then(Value::as_bool).unwrap_or(false),
@@ -177,11 +177,12 @@ impl Tokenizer {
 
     /// The bytes of one token (byte-level vocabularies split characters); empty for control tokens and unknown ids.
     pub fn token_bytes(&self, id: u32) -> &[u8] {
-        let (starts, id) = (&self.inner.starts, id as usize);
-        match (starts.get(id), starts.get(id + 1)) {
-            (Some(start), Some(end)) => &self.inner.bytes[*start as usize..*end as usize],
-            _ => &[],
-        }
+        self.inner.bytes.get(id)
+    }
+
+    /// The bytes of all tokens, for lookups by prefix.
+    pub(crate) fn vocabulary(&self) -> &TokenBytes {
+        &self.inner.bytes
     }
 
     /// The id of a token spelled exactly so, special ones included.
@@ -199,7 +200,7 @@ impl Tokenizer {
     }
 
     pub fn vocabulary_size(&self) -> usize {
-        self.inner.starts.len() - 1
+        self.inner.bytes.len()
     }
 
     /// The beginning-of-sequence token, when prompts of this model start with one.
@@ -242,20 +243,16 @@ fn byte_alphabet() -> FxHashMap<char, u8> {
     (0u8..=255).filter(printable).map(|byte| (char::from(byte), byte)).chain(shifted).collect()
 }
 
-/// Turns a stream of tokens into text, holding back bytes of unfinished characters.
+/// Turns the bytes of a stream of tokens into text, holding back those of unfinished characters.
+#[derive(Debug, Default)]
 pub struct TextStream {
-    tokenizer: Tokenizer,
     pending: Vec<u8>,
 }
 
 impl TextStream {
-    pub fn new(tokenizer: Tokenizer) -> Self {
-        Self { tokenizer, pending: Vec::new() }
-    }
-
-    /// The text that this token completes.
-    pub fn push(&mut self, id: u32) -> String {
-        self.pending.extend(self.tokenizer.token_bytes(id));
+    /// The text that these bytes complete.
+    pub fn push(&mut self, bytes: &[u8]) -> String {
+        self.pending.extend(bytes);
         let mut text = String::new();
         loop {
             match std::str::from_utf8(&self.pending) {

@@ -112,6 +112,7 @@ fn speculation_and_batching_change_no_token() {
             sampling: Sampling::GREEDY,
             stop_tokens: Vec::new(),
             stop_texts: Vec::new(),
+            constraint: None,
             priority: Priority::Interactive,
         };
         let run = |engine: &Engine, seed| {

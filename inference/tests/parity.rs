@@ -131,6 +131,7 @@ fn greedy(engine: &Engine, case: &Case) -> Vec<u32> {
         sampling: Sampling::GREEDY,
         stop_tokens: Vec::new(),
         stop_texts: Vec::new(),
+        constraint: None,
         priority: Priority::Interactive,
     };
     let output = engine.submit(request).expect("accepted").collect_blocking().expect("finished");

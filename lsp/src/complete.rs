@@ -1,38 +1,48 @@
 //! The whole way from a cursor to the text that belongs there: reuse, shape, context, prompt, engine,
 //! post-processing. No LSP types; the server and the command line share it.
 
+mod answer;
+mod cache_miss;
 pub mod context;
 pub mod explain;
+mod flight;
 pub mod line_tokens;
 pub mod lines;
 pub mod postprocess;
 pub mod prompt;
 pub mod reuse;
 pub mod shape;
+mod site;
+pub mod split;
+mod window;
 
 use std::{
     ops::Range,
-    path::{Path, PathBuf},
+    panic::AssertUnwindSafe,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use ignore::gitignore::GitignoreBuilder;
-use lacuna_indexer::Workspace;
+use futures_util::FutureExt;
+use lacuna_indexer::{RecentEdit, Workspace};
 use lacuna_inference::{
-    Backend, EngineError, Event, Generation, Priority, PromptStyle, Request, RequestStats, Sampling,
-    milliseconds,
+    Backend, Constraint, EngineError, Priority, PromptStyle, Request, Sampling, milliseconds,
 };
-use tokio::sync::Semaphore;
+use ropey::Rope;
+use tokio::sync::{Semaphore, oneshot};
 use tracing::Instrument;
 use tree_sitter::Tree;
 
 use crate::{config::Config, documents::Snapshot};
+use answer::Answer;
 use explain::{Explain, Explained, Source, Stop};
+use flight::{Demand, Pilot};
 use line_tokens::LineTokens;
-use postprocess::{Around, postprocess};
-use prompt::{Prompt, Rejoin};
+use postprocess::{Around, Step, postprocess};
+use prompt::{Prompt, Shown};
 use shape::Shape;
+use site::Site;
 
 /// Larger documents are not completed: they are data or generated, and copying them would cost more than it helps.
 pub const LARGEST_DOCUMENT_BYTES: usize = 4 << 20;
@@ -40,6 +50,10 @@ pub const LARGEST_DOCUMENT_BYTES: usize = 4 << 20;
 const WORKERS: usize = 2;
 /// Beyond the request's own deadline, how long a silent engine is waited for.
 const ENGINE_GRACE: Duration = Duration::from_millis(1500);
+/// Generations on their way that a request waits for, one after another, before it starts its own.
+const MOST_FOLLOWED: usize = 4;
+/// Completions made ahead of need are short: most of them are never asked for.
+const AHEAD_TOKENS: usize = 32;
 
 /// What made the editor ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,8 +73,11 @@ pub struct Ask {
     /// The item selected in the editor's menu: the completion continues `text`, which replaces `range`.
     pub selected: Option<Selected>,
     pub trigger: Trigger,
+    /// [`Priority::Background`] asks ahead of need: the answer is short, and only remembered.
     pub priority: Priority,
     pub config: Arc<Config>,
+    /// What was edited lately in any document, the latest first.
+    pub recent: Vec<RecentEdit>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,20 +103,18 @@ pub struct Completer {
     context_length: usize,
     tokens: LineTokens,
     contexts: context::Contexts,
+    splits: split::Splits,
+    prompts: cache_miss::Prompts,
     reuse: Mutex<reuse::Reuse>,
+    flights: flight::Flights,
     explained: Explained,
     workers: Arc<Semaphore>,
 }
 
-/// The text around the cursor, as the pipeline sees it.
-struct Site {
-    path: PathBuf,
-    relative_path: String,
-    repository: Option<String>,
-    text: String,
-    offset: usize,
-    language: Option<lacuna_indexer::Language>,
-    tree: Option<Tree>,
+/// What is known before the model is asked.
+enum Look {
+    Answered(Box<Site>, Vec<String>, Box<Explain>),
+    Open(Box<Site>, Box<Explain>),
 }
 
 /// What the prepared half of the pipeline hands to the engine.
@@ -110,21 +125,17 @@ struct Prepared {
     explain: Explain,
 }
 
-enum Preparation {
-    /// The answer is known already.
-    Answered(Box<Site>, Vec<String>, Box<Explain>),
+enum Layout {
+    /// There is nothing to ask the model.
+    Nothing(Box<Site>, Box<Explain>),
     Model(Box<Prepared>),
 }
 
-/// What the engine wrote.
-struct Answer {
-    text: String,
-    stop: Stop,
-    stats: Option<RequestStats>,
-    generated: usize,
-    log_probability_sum: f32,
-    first_token: Option<Duration>,
-    total: Duration,
+/// What a generation came to.
+struct Landed {
+    site: Site,
+    texts: Vec<String>,
+    explain: Explain,
 }
 
 impl Completer {
@@ -137,7 +148,10 @@ impl Completer {
             context_length,
             tokens,
             contexts: context::Contexts::default(),
+            splits: split::Splits::default(),
+            prompts: cache_miss::Prompts::default(),
             reuse: Mutex::default(),
+            flights: flight::Flights::default(),
             explained: Explained::default(),
             workers: Arc::new(Semaphore::new(WORKERS)),
         }
@@ -151,7 +165,17 @@ impl Completer {
         &self.explained
     }
 
-    /// The whole pipeline. Dropping the future stops the engine within one decode step.
+    /// The document at `path` was edited: a generation that says something else is ended.
+    pub fn edited(&self, path: &Path, rope: &Rope) {
+        self.flights.edited(&site::key(path), rope);
+    }
+
+    /// The document at `path` was closed.
+    pub fn closed(&self, path: &Path) {
+        self.flights.forget(&site::key(path));
+    }
+
+    /// The whole pipeline. When the future is dropped, and nobody asks there again soon, the engine stops.
     pub async fn complete(self: &Arc<Self>, ask: Ask) -> Completed {
         let span = tracing::info_span!("complete", path = %ask.document.path.display(), offset = ask.offset);
         self.run(ask).instrument(span).await
@@ -159,66 +183,118 @@ impl Completer {
 
     async fn run(self: &Arc<Self>, ask: Ask) -> Completed {
         let started = Instant::now();
-        let preparation = {
+        let mut hold = self.flights.hold(&site::key(&ask.document.path));
+        let look = {
             let (completer, ask) = (Arc::clone(self), ask.clone());
-            self.on_worker(move || completer.prepare(&ask, started)).await
+            self.on_worker(move || completer.look(&ask, started)).await
         };
-        let mut prepared = match preparation {
-            Some(Preparation::Model(prepared)) => *prepared,
-            Some(Preparation::Answered(site, texts, explain)) => {
-                return self.finish(started, *site, texts, *explain);
+        let (site, mut explain) = match look {
+            Some(Look::Open(site, explain)) => (site, explain),
+            Some(Look::Answered(site, texts, explain)) => {
+                return self.finish(&ask, started, *site, texts, *explain);
             }
-            None => return Completed { texts: Vec::new(), explain: Explain::default(), tree: None },
+            None => return Completed::nothing(),
+        };
+        for _ in 0..MOST_FOLLOWED {
+            let Some(reader) = self.flights.follow(&site.cursor(&ask)) else { break };
+            drop(hold.take());
+            reader.ended().await;
+            if let Some(known) = self.known(&ask, &site) {
+                explain.source = Source::InFlight;
+                explain.outcome = outcome(&known.texts, "the model had nothing worth showing here");
+                return self.finish(&ask, started, *site, known.texts, *explain);
+            }
+        }
+        drop(hold);
+        let layout = {
+            let (completer, ask) = (Arc::clone(self), ask.clone());
+            self.on_worker(move || completer.lay_out(&ask, *site, *explain)).await
+        };
+        let prepared = match layout {
+            Some(Layout::Model(prepared)) => prepared,
+            Some(Layout::Nothing(site, explain)) => {
+                return self.finish(&ask, started, *site, Vec::new(), *explain);
+            }
+            None => return Completed::nothing(),
         };
 
-        let answers = match self.generate(&ask, &prepared).await {
-            Ok(answers) => answers,
-            Err(error) => {
-                tracing::warn!(%error, "no completion");
-                prepared.explain.outcome = format!("nothing: {error}");
-                return self.finish(started, prepared.site, Vec::new(), prepared.explain);
-            }
-        };
-
-        let completer = Arc::clone(self);
-        let finished = self.on_worker(move || {
-            let (texts, explain) = completer.judge(&ask, &prepared, answers);
-            completer.finish(started, prepared.site, texts, explain)
-        });
-        finished.await.unwrap_or_else(|| Completed {
-            texts: Vec::new(),
-            explain: Explain::default(),
-            tree: None,
-        })
+        let (pilot, demand, _reader) = self.flights.start(&prepared.site.cursor(&ask));
+        let (landing, landed) = oneshot::channel();
+        let flight = Arc::clone(self).fly(ask.clone(), *prepared, pilot, demand, landing);
+        tokio::spawn(flight.instrument(tracing::Span::current()));
+        match landed.await {
+            Ok(Landed { site, texts, explain }) => self.finish(&ask, started, site, texts, explain),
+            // Another place of the document was asked for, the text was edited, or it panicked.
+            Err(_) => Completed::nothing(),
+        }
     }
 
-    /// Everything before the engine: text, reuse, shape, context, prompt.
-    fn prepare(&self, ask: &Ask, started: Instant) -> Preparation {
+    /// Completes the state after `text` was accepted, so that the answer is known when it is.
+    pub async fn prefetch(self: &Arc<Self>, ask: Ask, text: &str) {
+        let ahead = Ask {
+            document: ask.document.with_inserted(ask.offset, text),
+            offset: ask.offset + text.len(),
+            selected: None,
+            trigger: Trigger::Automatic,
+            priority: Priority::Background,
+            ..ask
+        };
+        self.complete(ahead).await;
+    }
+
+    /// Computes the prompt for a cursor into the engine's cache, for the request that may come there. Returns the
+    /// tokens computed.
+    pub async fn warm_up(self: &Arc<Self>, ask: Ask) -> Option<usize> {
+        let completer = Arc::clone(self);
+        let ahead = ask.clone();
+        let prepared = self.on_worker(move || match completer.look(&ahead, Instant::now()) {
+            Look::Open(site, explain) => match completer.lay_out(&ahead, *site, *explain) {
+                Layout::Model(prepared) => Some(prepared),
+                Layout::Nothing(..) => None,
+            },
+            Look::Answered(..) => None,
+        });
+        let prepared = prepared.await??;
+        let request = Request { max_tokens: 0, constraint: None, ..self.request(&ask, &prepared.prompt, 0) };
+        let output = self.backend.submit(request).ok()?.collect().await.ok()?;
+        let cached = output.stats.cached_tokens;
+        self.prompts.note(&prepared.site.key, &prepared.prompt, &output.stats);
+        tracing::debug!(prompt_tokens = output.stats.prompt_tokens, cached_tokens = cached, "warmed up");
+        Some(output.stats.prompt_tokens.saturating_sub(cached))
+    }
+
+    /// What needs no model: the text, and whether the answer is known.
+    fn look(&self, ask: &Ask, started: Instant) -> Look {
         let mut clock = Clock { last: started };
-        let site = self.site(ask);
+        let site = Site::new(ask, &self.workspace);
         let mut explain = self.explanation(ask, &site);
         explain.milliseconds.text = clock.lap();
-
-        let (prefix, suffix) = site.text.split_at(site.offset);
-        if let Some(reason) = self.unwanted(ask) {
+        if let Some(reason) = site::unwanted(ask) {
             explain.outcome = format!("nothing: {reason}");
-            return Preparation::Answered(Box::new(site), Vec::new(), Box::new(explain));
+            return Look::Answered(Box::new(site), Vec::new(), Box::new(explain));
         }
-        let known = self
-            .reuse
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .lookup(&cursor(ask, &site, prefix, suffix));
+        let known = self.known(ask, &site);
         explain.milliseconds.reuse = clock.lap();
-        if let Some(known) = known {
-            explain.source = if known.typed == 0 { Source::Cache } else { Source::TypedInto };
-            explain.outcome = outcome(&known.texts, "the model had nothing worth showing here");
-            return Preparation::Answered(Box::new(site), known.texts, Box::new(explain));
+        match known {
+            Some(known) => {
+                explain.source = if known.typed == 0 { Source::Cache } else { Source::TypedInto };
+                explain.outcome = outcome(&known.texts, "the model had nothing worth showing here");
+                Look::Answered(Box::new(site), known.texts, Box::new(explain))
+            }
+            None => Look::Open(Box::new(site), Box::new(explain)),
         }
+    }
 
+    fn known(&self, ask: &Ask, site: &Site) -> Option<reuse::Reused> {
+        self.reuse.lock().unwrap_or_else(PoisonError::into_inner).lookup(&site.cursor(ask))
+    }
+
+    /// Shape, context and prompt.
+    fn lay_out(&self, ask: &Ask, site: Site, mut explain: Explain) -> Layout {
+        let mut clock = Clock { last: Instant::now() };
         let decision = shape::decide(
-            prefix,
-            suffix,
+            site.prefix(),
+            site.suffix(),
             site.language,
             site.tree.as_ref(),
             ask.trigger,
@@ -228,47 +304,34 @@ impl Completer {
         explain.milliseconds.shape = clock.lap();
         if decision.shape == Shape::Nothing {
             explain.outcome = format!("nothing: {}", decision.reason);
-            return Preparation::Answered(Box::new(site), Vec::new(), Box::new(explain));
+            return Layout::Nothing(Box::new(site), Box::new(explain));
         }
 
-        let model = self.backend.model();
         let budgets = prompt::budgets(&ask.config, self.context_length);
-        let window = prompt::window(&self.tokens, &site.text, site.offset, &budgets);
+        let split = self.splits.split(&site.key, &site.text, site.offset, &budgets, &self.tokens);
         explain.milliseconds.window = clock.lap();
         let place = context::Place {
             path: &site.path,
             text: &site.text,
             offset: site.offset,
-            visible: window.visible.clone(),
+            visible: split.visible(),
             budget: budgets.context,
+            recent: &ask.recent,
         };
         let items = self.contexts.choose(&self.workspace, &place, &self.tokens);
         explain.context = items.iter().map(Into::into).collect();
         explain.milliseconds.context = clock.lap();
 
-        let path = &site.relative_path;
+        let model = self.backend.model();
+        let shown = Shown { path: &site.relative_path, text: &site.text, split };
+        let shape = decision.shape;
         let prompt =
             prompt::style(model, ask.config.prompt_style).and_then(|style| match (style, model.fim()) {
-                (PromptStyle::Fim, Some(template)) => Ok(prompt::fim(
-                    template,
-                    &self.tokens,
-                    path,
-                    site.repository.as_deref(),
-                    &items,
-                    &window,
-                    decision.shape,
-                )),
-                _ => prompt::chat(
-                    model,
-                    &self.tokens,
-                    path,
-                    site.language,
-                    &items,
-                    &site.text,
-                    site.offset,
-                    &window,
-                    decision.shape,
-                ),
+                (PromptStyle::Fim, Some(template)) => {
+                    let repository = site.repository.as_deref();
+                    Ok(prompt::fim(template, &self.tokens, repository, &items, &shown, shape))
+                }
+                _ => prompt::chat(model, &self.tokens, site.language, &items, &shown, shape),
             });
         explain.milliseconds.prompt = clock.lap();
         match prompt {
@@ -278,32 +341,82 @@ impl Completer {
                     PromptStyle::Fim => "fim",
                     PromptStyle::Chat => "chat",
                 });
-                Preparation::Model(Box::new(Prepared { site, shape: decision.shape, prompt, explain }))
+                Layout::Model(Box::new(Prepared { site, shape, prompt, explain }))
             }
             Err(problem) => {
                 explain.outcome = format!("nothing: {problem}");
-                Preparation::Answered(Box::new(site), Vec::new(), Box::new(explain))
+                Layout::Nothing(Box::new(site), Box::new(explain))
             }
         }
     }
 
+    /// Generates while somebody wants it.
+    async fn fly(
+        self: Arc<Self>,
+        ask: Ask,
+        prepared: Prepared,
+        pilot: Pilot,
+        demand: Demand,
+        landing: oneshot::Sender<Landed>,
+    ) {
+        let work = AssertUnwindSafe(self.land(ask, prepared, pilot)).catch_unwind();
+        tokio::select! {
+            biased;
+            () = demand.ceased() => {}
+            landed = work => match landed {
+                Ok(Some(landed)) => {
+                    let _ = landing.send(landed);
+                }
+                // Reported where it happened.
+                Ok(None) => {}
+                Err(_) => tracing::error!("a completion panicked; this is a bug, please report it"),
+            }
+        }
+    }
+
+    /// What came of the generation is remembered before `pilot` is dropped: that wakes those who look for it.
+    async fn land(self: Arc<Self>, ask: Ask, mut prepared: Prepared, pilot: Pilot) -> Option<Landed> {
+        match self.generate(&ask, &prepared, &pilot).await {
+            Ok(answers) => {
+                let completer = Arc::clone(&self);
+                self.on_worker(move || completer.judge(&ask, prepared, answers)).await
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no completion");
+                prepared.explain.outcome = format!("nothing: {error}");
+                Some(Landed { site: prepared.site, texts: Vec::new(), explain: prepared.explain })
+            }
+        }
+    }
+
+    fn request(&self, ask: &Ask, prompt: &Prompt, number: usize) -> Request {
+        let answer = prompt::budgets(&ask.config, self.context_length).answer;
+        Request {
+            prompt: prompt.tokens.clone(),
+            max_tokens: match ask.priority {
+                Priority::Background => answer.min(AHEAD_TOKENS),
+                Priority::Interactive | Priority::Batch => answer,
+            },
+            deadline: Some(Instant::now() + Duration::from_millis(ask.config.deadline_ms)),
+            sampling: sampling(number),
+            stop_tokens: prompt.stop_tokens.clone(),
+            stop_texts: prompt.stop_texts.clone(),
+            constraint: (!prompt.literal.is_empty()).then(|| Constraint::literal(&prompt.literal)),
+            priority: ask.priority,
+        }
+    }
+
     /// Asks the engine, once for each alternative, and reads until nothing more can be of use.
-    async fn generate(&self, ask: &Ask, prepared: &Prepared) -> Result<Vec<Answer>, EngineError> {
-        let submitted = Instant::now();
-        let deadline = submitted + Duration::from_millis(ask.config.deadline_ms);
-        let budgets = prompt::budgets(&ask.config, self.context_length);
+    async fn generate(
+        &self,
+        ask: &Ask,
+        prepared: &Prepared,
+        pilot: &Pilot,
+    ) -> Result<Vec<Answer>, EngineError> {
+        let give_up = Instant::now() + Duration::from_millis(ask.config.deadline_ms) + ENGINE_GRACE;
         let mut generations = Vec::new();
         for number in 0..wanted(ask) {
-            let request = Request {
-                prompt: prepared.prompt.tokens.clone(),
-                max_tokens: budgets.answer,
-                deadline: Some(deadline),
-                sampling: sampling(number),
-                stop_tokens: prepared.prompt.stop_tokens.clone(),
-                stop_texts: prepared.prompt.stop_texts.clone(),
-                priority: ask.priority,
-            };
-            match self.backend.submit(request) {
+            match self.backend.submit(self.request(ask, &prepared.prompt, number)) {
                 Ok(generation) => generations.push(generation),
                 // One answer is better than an error because a second one did not fit.
                 Err(_) if number > 0 => break,
@@ -311,11 +424,11 @@ impl Completer {
             }
         }
         let around = prepared.around(&ask.config, Stop::Cancelled);
-        let rejoin = prepared.prompt.rejoin.as_ref();
         let mut answers = Vec::new();
-        for generation in generations {
-            let reading = read(generation, &around, rejoin, submitted);
-            match tokio::time::timeout_at((deadline + ENGINE_GRACE).into(), reading).await {
+        for (number, generation) in generations.into_iter().enumerate() {
+            let pilot = (number == 0).then_some(pilot);
+            let reading = answer::read(generation, &around, &prepared.prompt, pilot);
+            match tokio::time::timeout_at(give_up.into(), reading).await {
                 Ok(Ok(answer)) => answers.push(answer),
                 Ok(Err(error)) if answers.is_empty() => return Err(error),
                 Ok(Err(_)) => break,
@@ -329,44 +442,67 @@ impl Completer {
     }
 
     /// Post-processes the answers, drops the ones that say the same, and remembers the rest.
-    fn judge(&self, ask: &Ask, prepared: &Prepared, answers: Vec<Answer>) -> (Vec<String>, Explain) {
+    fn judge(&self, ask: &Ask, prepared: Prepared, answers: Vec<Answer>) -> Landed {
         let mut clock = Clock { last: Instant::now() };
         let mut explain = prepared.explain.clone();
         let mut texts: Vec<String> = Vec::new();
         for (number, answer) in answers.iter().enumerate() {
             let around = prepared.around(&ask.config, answer.stop);
-            let joined = match &prepared.prompt.rejoin {
-                Some(rejoin) => rejoin.join(&answer.text),
-                None => answer.text.clone(),
-            };
-            let (text, steps) = postprocess(&joined, &around);
+            let (text, steps) = postprocess(&answer.text, &around);
             if number == 0 {
                 answer.describe(&mut explain);
                 explain.postprocessing = steps;
+                explain.cache_miss = self.prompts.note(&prepared.site.key, &prepared.prompt, &answer.stats);
             }
-            if !text.is_empty() && !texts.contains(&text) {
-                texts.push(text);
+            if text.is_empty() || texts.contains(&text) {
+                continue;
             }
+            let confidence = answer.confidence();
+            if confidence < ask.config.least_confidence as f32 / 100.0 {
+                explain.postprocessing.push(Step {
+                    step: "confidence",
+                    why: "the model is less sure of it than leastConfidence asks",
+                    removed: text,
+                });
+                continue;
+            }
+            texts.push(text);
+            explain.confidence.push(confidence);
         }
         explain.source = Source::Model;
         let why = explain.postprocessing.last().map_or("the model ended at once", |step| step.why);
         explain.outcome = outcome(&texts, why);
-        let (prefix, suffix) = prepared.site.text.split_at(prepared.site.offset);
-        let cursor = cursor(ask, &prepared.site, prefix, suffix);
-        self.reuse.lock().unwrap_or_else(PoisonError::into_inner).remember(&cursor, texts.clone());
+        // Short for having been made ahead of need: whoever asks there gets the whole one.
+        let is_cut = ask.priority == Priority::Background
+            && answers.iter().any(|answer| answer.stop == Stop::MaxTokens);
+        if !is_cut {
+            self.reuse
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remember(&prepared.site.cursor(ask), texts.clone());
+        }
         explain.milliseconds.postprocess = clock.lap();
-        (texts, explain)
+        Landed { site: prepared.site, texts, explain }
     }
 
-    fn finish(&self, started: Instant, site: Site, texts: Vec<String>, mut explain: Explain) -> Completed {
+    fn finish(
+        &self,
+        ask: &Ask,
+        started: Instant,
+        site: Site,
+        texts: Vec<String>,
+        mut explain: Explain,
+    ) -> Completed {
         explain.milliseconds.total = milliseconds(started.elapsed());
         explain.texts = texts.clone();
         let stages = &explain.milliseconds;
         tracing::info!(
             outcome = %explain.outcome,
             source = ?explain.source,
+            priority = ?ask.priority,
             prompt_tokens = explain.prompt_tokens.total,
             cached_tokens = explain.cached_tokens,
+            cache_miss = ?explain.cache_miss,
             generated_tokens = explain.generated_tokens,
             text_ms = stages.text,
             shape_ms = stages.shape,
@@ -380,70 +516,11 @@ impl Completer {
             total_ms = stages.total,
             "completed"
         );
-        self.explained.add(explain.clone());
+        // What nobody asked for explains nothing.
+        if ask.priority != Priority::Background {
+            self.explained.add(explain.clone());
+        }
         Completed { texts, explain, tree: site.tree }
-    }
-
-    fn site(&self, ask: &Ask) -> Site {
-        let document = &ask.document;
-        let relative = |root: &Path| {
-            document.path.strip_prefix(root).ok().map(|rest| (root.to_path_buf(), rest.to_path_buf()))
-        };
-        let home = self
-            .workspace
-            .roots()
-            .iter()
-            .filter_map(|root| relative(root))
-            .min_by_key(|(_, rest)| rest.as_os_str().len());
-        let (repository, relative_path) = match home {
-            Some((root, rest)) => (root.file_name().map(|name| name.to_string_lossy().into_owned()), rest),
-            None => (None, document.path.file_name().map_or_else(PathBuf::new, PathBuf::from)),
-        };
-        let relative_path = relative_path.to_string_lossy().replace('\\', "/");
-        let too_large = document.rope.len_bytes() > LARGEST_DOCUMENT_BYTES;
-        let mut text = if too_large { String::new() } else { document.rope.to_string() };
-        let mut offset = ask.offset.min(text.len());
-        while !text.is_char_boundary(offset) {
-            offset -= 1;
-        }
-        let mut tree = if too_large { None } else { document.parse() };
-        if let Some(selected) = &ask.selected
-            && let Some(replaced) = text.get(selected.range.clone()).map(str::len)
-        {
-            text.replace_range(selected.range.clone(), &selected.text);
-            offset = (selected.range.start + selected.text.len()).min(text.len());
-            tracing::debug!(replaced, "continuing the selected item");
-            tree = document.language.and_then(|language| crate::syntax::parse_text(language, &text, None));
-        }
-        Site {
-            path: document.path.clone(),
-            relative_path,
-            repository,
-            text,
-            offset,
-            language: document.language,
-            tree,
-        }
-    }
-
-    /// Why there is to be no completion in this document.
-    fn unwanted(&self, ask: &Ask) -> Option<String> {
-        let (document, config) = (&ask.document, &ask.config);
-        if document.rope.len_bytes() > LARGEST_DOCUMENT_BYTES {
-            return Some(format!("the document is larger than {} MiB", LARGEST_DOCUMENT_BYTES >> 20));
-        }
-        if !config.languages.is_empty() && !config.languages.contains(&document.language_id) {
-            return Some(format!("the setting languages does not name `{}`", document.language_id));
-        }
-        let mut disabled = GitignoreBuilder::new("");
-        for glob in &config.disabled_globs {
-            if let Err(error) = disabled.add_line(None, glob) {
-                tracing::warn!(%error, "the setting disabledGlobs has an entry that is not understood");
-            }
-        }
-        let disabled =
-            disabled.build().ok()?.matched_path_or_any_parents(relative(&document.path), false).is_ignore();
-        disabled.then(|| "the setting disabledGlobs names this file".to_string())
     }
 
     fn explanation(&self, ask: &Ask, site: &Site) -> Explain {
@@ -475,6 +552,12 @@ impl Completer {
     }
 }
 
+impl Completed {
+    fn nothing() -> Self {
+        Self { texts: Vec::new(), explain: Explain::default(), tree: None }
+    }
+}
+
 impl Prepared {
     fn around<'a>(&'a self, config: &Config, stop: Stop) -> Around<'a> {
         Around {
@@ -489,90 +572,6 @@ impl Prepared {
     }
 }
 
-impl Answer {
-    fn describe(&self, explain: &mut Explain) {
-        explain.raw = self.text.clone();
-        explain.generated_tokens = self.generated;
-        explain.stop_reason = Some(self.stop);
-        explain.mean_log_probability =
-            (self.generated > 0).then(|| self.log_probability_sum / self.generated as f32);
-        match &self.stats {
-            Some(stats) => {
-                explain.cached_tokens = Some(stats.cached_tokens);
-                explain.drafted_tokens = Some(stats.drafted_tokens);
-                explain.accepted_tokens = Some(stats.accepted_tokens);
-                explain.milliseconds.queue = stats.queue_ms;
-                explain.milliseconds.prefill = stats.prefill_ms;
-                explain.milliseconds.decode = stats.decode_ms;
-            }
-            None => {
-                let first = self.first_token.unwrap_or(self.total);
-                explain.milliseconds.prefill = milliseconds(first);
-                explain.milliseconds.decode = milliseconds(self.total.saturating_sub(first));
-            }
-        }
-    }
-}
-
-/// Reads a generation to its end, or until the rest could not be shown.
-async fn read(
-    mut generation: Generation,
-    around: &Around<'_>,
-    rejoin: Option<&Rejoin>,
-    submitted: Instant,
-) -> Result<Answer, EngineError> {
-    let mut answer = Answer {
-        text: String::new(),
-        stop: Stop::Cancelled,
-        stats: None,
-        generated: 0,
-        log_probability_sum: 0.0,
-        first_token: None,
-        total: Duration::ZERO,
-    };
-    let mut ended = None;
-    while let Some(event) = generation.next().await {
-        match event {
-            Event::Token { .. } if ended.is_some() => {}
-            Event::Token { text, log_probability, .. } => {
-                answer.first_token.get_or_insert_with(|| submitted.elapsed());
-                answer.generated += 1;
-                answer.log_probability_sum += log_probability;
-                answer.text.push_str(&text);
-                if text.is_empty() {
-                    continue;
-                }
-                let joined = rejoin.map(|rejoin| rejoin.join(&answer.text));
-                let so_far = joined.as_deref().unwrap_or(&answer.text);
-                let end = if postprocess::is_over(so_far, around) {
-                    Stop::EndOfBlock
-                } else if postprocess::is_looping(so_far) {
-                    Stop::Repetition
-                } else {
-                    continue;
-                };
-                // The engine goes on to the next request; what comes after is the statistics.
-                generation.stop();
-                ended.get_or_insert(end);
-            }
-            Event::Finished { reason, text, stats } => {
-                answer.text.push_str(&text);
-                answer.stop = ended.unwrap_or(reason.into());
-                answer.stats = Some(stats);
-                answer.total = submitted.elapsed();
-                return Ok(answer);
-            }
-            Event::Failed(error) => return Err(error),
-        }
-    }
-    Err(EngineError::Stopped("it went away before the answer was complete".into()))
-}
-
-/// Globs are matched against paths without a root.
-fn relative(path: &Path) -> &Path {
-    path.strip_prefix("/").unwrap_or(path)
-}
-
 fn wanted(ask: &Ask) -> usize {
     match ask.trigger {
         Trigger::Invoked => ask.config.alternatives.max(1),
@@ -585,16 +584,6 @@ fn sampling(number: usize) -> Sampling {
     match number {
         0 => Sampling::GREEDY,
         number => Sampling { temperature: 0.8, top_k: 40, top_p: 0.95, min_p: 0.05, seed: number as u64 },
-    }
-}
-
-fn cursor<'a>(ask: &Ask, site: &'a Site, prefix: &'a str, suffix: &'a str) -> reuse::Cursor<'a> {
-    reuse::Cursor {
-        path: site.path.to_str().unwrap_or(&site.relative_path),
-        prefix,
-        suffix,
-        config: ask.config.fingerprint(),
-        wanted: wanted(ask),
     }
 }
 

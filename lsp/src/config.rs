@@ -28,6 +28,9 @@ pub struct Config {
     pub context_tokens: usize,
     pub multi_line: MultiLine,
     pub alternatives: usize,
+    pub least_confidence: usize,
+    pub warm_up: bool,
+    pub prefetch: bool,
     pub languages: Vec<String>,
     pub disabled_globs: Vec<String>,
     pub completion_fallback: CompletionFallback,
@@ -106,6 +109,9 @@ impl Default for Config {
             context_tokens: 512,
             multi_line: MultiLine::Auto,
             alternatives: 3,
+            least_confidence: 0,
+            warm_up: true,
+            prefetch: true,
             languages: Vec::new(),
             disabled_globs: [
                 ".env*",
@@ -217,6 +223,23 @@ const FIELDS: &[Field] = &[
         key: "alternatives",
         kind: Kind::Integer { min: 1, max: 8 },
         description: "How many different completions are offered when asked for explicitly.",
+    },
+    Field {
+        key: "leastConfidence",
+        kind: Kind::Integer { min: 0, max: 100 },
+        description: "Completions are shown when the model gives their tokens at least this probability, in percent, on \
+            the geometric mean; 0 shows all.",
+    },
+    Field {
+        key: "warmUp",
+        kind: Kind::Flag,
+        description: "Whether the model reads the text around the cursor ahead, when a file is opened or the cursor comes \
+            to rest somewhere, so that the first completion there comes sooner.",
+    },
+    Field {
+        key: "prefetch",
+        kind: Kind::Flag,
+        description: "Whether the completion that follows a shown one is made while that is still being read.",
     },
     Field {
         key: "languages",

@@ -7,20 +7,24 @@ use std::{
     collections::VecDeque,
     ops::Range,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use dashmap::DashMap;
-use lacuna_indexer::Language;
+use lacuna_indexer::{Language, RecentEdit};
 use ropey::Rope;
 use tree_sitter::{InputEdit, Point, Tree};
 
 use crate::{
     position::{self, Encoding, Place},
+    recent_edits::RecentEdits,
     syntax,
 };
 
 /// Edits remembered for a tree that is being parsed meanwhile. When there are more, that tree is thrown away.
 const REMEMBERED_EDITS: usize = 512;
+/// Edits of all documents that a completion is told of.
+const RECENT_EDITS: usize = 8;
 
 /// One change as the protocol sends it; no range replaces the whole text.
 #[derive(Debug, Clone)]
@@ -47,6 +51,7 @@ pub struct Document {
     /// Counts edits, one each; the protocol's version may skip or stand still.
     revision: u64,
     edits: VecDeque<(u64, InputEdit)>,
+    recent: RecentEdits,
 }
 
 /// A document as it was at one moment. Cheap: rope and tree are shared.
@@ -77,6 +82,7 @@ impl Documents {
                 tree: None,
                 revision: 0,
                 edits: VecDeque::new(),
+                recent: RecentEdits::default(),
             },
         );
     }
@@ -125,6 +131,19 @@ impl Documents {
         document.tree = Some(tree);
     }
 
+    /// What was edited lately in any open document, the latest first, but for what is being edited at `cursor`, a URI
+    /// and a line.
+    pub fn recent_edits(&self, cursor: (&str, usize)) -> Vec<RecentEdit> {
+        let mut edits: Vec<(Instant, RecentEdit)> = Vec::new();
+        for document in &self.open {
+            let line = (document.key() == cursor.0).then_some(cursor.1);
+            edits.extend(document.recent.list(&document.path, &document.rope, line));
+        }
+        edits.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        edits.truncate(RECENT_EDITS);
+        edits.into_iter().map(|(_, edit)| edit).collect()
+    }
+
     pub fn is_open(&self, path: &Path) -> bool {
         self.open.iter().any(|document| document.path == path)
     }
@@ -146,22 +165,12 @@ impl Document {
             self.rope = Rope::from_str(&change.text);
             self.tree = None;
             self.edits.clear();
+            self.recent.clear();
             return;
         };
         let bytes = position::to_range(&self.rope, range, encoding);
-        let start_position = syntax::point(&self.rope, bytes.start);
-        let old_end_position = syntax::point(&self.rope, bytes.end);
-        let characters = self.rope.byte_to_char(bytes.start)..self.rope.byte_to_char(bytes.end);
-        self.rope.remove(characters.clone());
-        self.rope.insert(characters.start, &change.text);
-        let edit = InputEdit {
-            start_byte: bytes.start,
-            old_end_byte: bytes.end,
-            new_end_byte: bytes.start + change.text.len(),
-            start_position,
-            old_end_position,
-            new_end_position: advance(start_position, &change.text),
-        };
+        self.recent.note(&self.rope, &bytes, &change.text);
+        let edit = replace(&mut self.rope, bytes, &change.text);
         if let Some(tree) = &mut self.tree {
             tree.edit(&edit);
         }
@@ -173,9 +182,37 @@ impl Document {
 }
 
 impl Snapshot {
+    /// The document with `text` inserted.
+    pub fn with_inserted(&self, offset: usize, text: &str) -> Self {
+        let mut document = self.clone();
+        let offset = offset.min(document.rope.len_bytes());
+        let edit = replace(&mut document.rope, offset..offset, text);
+        if let Some(tree) = &mut document.stale_tree {
+            tree.edit(&edit);
+        }
+        document
+    }
+
     /// The syntax tree of this text, `None` without a grammar. Takes milliseconds: never on the reading task.
     pub fn parse(&self) -> Option<Tree> {
         syntax::parse_rope(self.language?, &self.rope, self.stale_tree.as_ref())
+    }
+}
+
+/// Replaces bytes of a rope; returns the edit as a syntax tree is told of it.
+fn replace(rope: &mut Rope, bytes: Range<usize>, text: &str) -> InputEdit {
+    let start_position = syntax::point(rope, bytes.start);
+    let old_end_position = syntax::point(rope, bytes.end);
+    let characters = rope.byte_to_char(bytes.start)..rope.byte_to_char(bytes.end);
+    rope.remove(characters.clone());
+    rope.insert(characters.start, text);
+    InputEdit {
+        start_byte: bytes.start,
+        old_end_byte: bytes.end,
+        new_end_byte: bytes.start + text.len(),
+        start_position,
+        old_end_position,
+        new_end_position: advance(start_position, text),
     }
 }
 

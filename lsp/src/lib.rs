@@ -4,6 +4,7 @@
 //! LSP types appear in `server`, `handlers`, `to_proto` and `session` only; everything else speaks of texts and byte
 //! offsets.
 
+mod background;
 pub mod cli;
 pub mod complete;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod in_flight;
 pub mod indexing;
 pub mod logging;
 pub mod position;
+mod recent_edits;
 pub mod server;
 mod session;
 pub mod status;

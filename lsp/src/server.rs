@@ -11,7 +11,7 @@ use tower_lsp::{LanguageServer, LspService, jsonrpc::Result, ls_types::*};
 
 use crate::{
     engine_slot::Opener,
-    handlers::{command, completion, configuration, document, inline_completion, lifecycle},
+    handlers::{command, completion, configuration, cursor, document, inline_completion, lifecycle},
     session::{Session, outbox::Outbox},
 };
 
@@ -66,6 +66,10 @@ impl Server {
     ) -> Result<Option<InlineCompletionResponse>> {
         Ok(inline_completion::inline_completion(&self.session, &params).await)
     }
+
+    async fn cursor_moved(&self, at: TextDocumentPositionParams) {
+        cursor::moved(&self.session, &at);
+    }
 }
 
 /// Serves one client until it says `exit` or its end of the pipe closes. The code is 0 after a proper `shutdown`.
@@ -83,6 +87,7 @@ where
         Server { session: created }
     })
     .custom_method("textDocument/inlineCompletion", Server::inline_completion)
+    .custom_method("lacuna/cursorMoved", Server::cursor_moved)
     .finish();
 
     transport::serve(input, output, service, socket).await;

@@ -16,6 +16,7 @@ use serde_json::Value;
 use tower_lsp::ls_types::{ClientCapabilities, InitializeParams, MessageType, PositionEncodingKind, Uri};
 
 use crate::{
+    background::Background,
     complete::Completed,
     config::{self, Config},
     documents::{Documents, Snapshot},
@@ -31,6 +32,7 @@ use outbox::Outbox;
 pub struct Session {
     pub documents: Arc<Documents>,
     pub in_flight: InFlight,
+    pub background: Background,
     pub engine: EngineSlot,
     pub workspace: Workspace,
     pub outbox: Outbox,
@@ -69,6 +71,7 @@ impl Session {
         Arc::new(Self {
             documents: Arc::default(),
             in_flight: InFlight::default(),
+            background: Background::default(),
             engine: EngineSlot::new(opener, workspace.clone()),
             workspace,
             outbox,

@@ -10,8 +10,8 @@ use std::{
 };
 
 use lacuna_inference::{
-    Backend, EngineError, EngineStatus, Event, Generation, Model, ModelSource, Request, RequestStats,
-    StopReason,
+    Backend, EngineError, EngineStatus, Event, Generation, Model, ModelSource, Priority, Request,
+    RequestStats, StopReason,
 };
 use tokio::sync::mpsc;
 
@@ -20,8 +20,12 @@ use tokio::sync::mpsc;
 pub enum Script {
     /// This text, one token after another.
     Says(String),
+    /// This text, with a pause before each token.
+    SaysSlowly(String, Duration),
     /// One token after another with a pause before each, without end.
     Dawdles(Duration),
+    /// This text to those who wait; what is made ahead of need goes on without end, with a pause before each token.
+    DawdlesAhead(String, Duration),
     /// The request fails.
     Fails,
     /// Submitting panics.
@@ -54,16 +58,26 @@ impl Scripted {
         *self.script.lock().expect("not poisoned") = script;
     }
 
-    /// Requests so far.
+    /// Requests so far that somebody waited for.
     pub fn requests(&self) -> usize {
-        self.asked.lock().expect("not poisoned").len()
+        self.requests_of(Priority::Interactive).len()
     }
 
-    /// The last request's prompt as text, with the special tokens in their spelling.
-    pub fn last_prompt(&self) -> String {
+    /// Requests so far, of one kind.
+    pub fn requests_of(&self, priority: Priority) -> Vec<Request> {
         let asked = self.asked.lock().expect("not poisoned");
+        asked.iter().filter(|request| request.priority == priority).cloned().collect()
+    }
+
+    /// The prompt of the last request that somebody waited for, with the text that its answer has to begin with.
+    pub fn last_prompt(&self) -> String {
+        self.requests_of(Priority::Interactive).last().map(|request| self.prompt(request)).unwrap_or_default()
+    }
+
+    /// A prompt as text, with the special tokens in their spelling, and the text that the answer has to begin with.
+    pub fn prompt(&self, request: &Request) -> String {
         let tokenizer = self.model.tokenizer();
-        let ids = asked.last().map(|request| request.prompt.as_slice()).unwrap_or_default();
+        let ids = request.prompt.as_slice();
         // A character may take several tokens: only whole runs of ordinary ones can be decoded.
         ids.chunk_by(|&left, &right| {
             tokenizer.special_spelling(left).is_none() && tokenizer.special_spelling(right).is_none()
@@ -72,6 +86,7 @@ impl Scripted {
             [id] => tokenizer.special_spelling(*id).map_or_else(|| tokenizer.decode(run), String::from),
             run => tokenizer.decode(run),
         })
+        .chain(request.constraint.iter().map(|constraint| constraint.hidden_text()))
         .collect()
     }
 
@@ -88,7 +103,11 @@ impl Backend for Scripted {
         let (events, receiver) = mpsc::channel(1);
         let (text, pause) = match script {
             Script::Says(text) => (text, Duration::ZERO),
-            Script::Dawdles(pause) => ("x".repeat(100_000), pause),
+            Script::SaysSlowly(text, pause) => (text, pause),
+            Script::DawdlesAhead(text, _) if request.priority == Priority::Interactive => {
+                (text, Duration::ZERO)
+            }
+            Script::Dawdles(pause) | Script::DawdlesAhead(_, pause) => ("x".repeat(100_000), pause),
             Script::Fails => return Err(EngineError::Overloaded { waiting: 64 }),
             Script::Panics => panic!("the script says so"),
         };
@@ -146,6 +165,7 @@ async fn tell(
     let stats = RequestStats {
         prompt_tokens: request.prompt.len(),
         generated_tokens: generated,
+        mean_log_probability: (generated > 0).then_some(-0.1),
         ..RequestStats::default()
     };
     let _ = events.send(Event::Finished { reason, text: String::new(), stats }).await;

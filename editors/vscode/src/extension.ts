@@ -3,6 +3,7 @@
 import * as vscode from 'vscode';
 import { runDoctor } from './doctor';
 import { findBinary } from './binary';
+import { CursorWatch } from './cursor';
 import { openMenu } from './menu';
 import { REPORT_SCHEME, Reports } from './report';
 import { Server } from './server';
@@ -54,6 +55,7 @@ export function activate(context: vscode.ExtensionContext): LacunaApi {
         statusBar,
         reports,
         viewChanged,
+        new CursorWatch(running, log),
         vscode.workspace.registerTextDocumentContentProvider(REPORT_SCHEME, reports),
         running.onStatusChanged(refresh),
         vscode.window.onDidChangeActiveTextEditor(refresh),

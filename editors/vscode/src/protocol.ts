@@ -1,6 +1,11 @@
 //! What Lacuna's server offers beyond the language server protocol.
 
-import { ExecuteCommandRequest, NotificationType, type BaseLanguageClient } from 'vscode-languageclient/node';
+import {
+    ExecuteCommandRequest,
+    NotificationType,
+    type BaseLanguageClient,
+    type TextDocumentPositionParams,
+} from 'vscode-languageclient/node';
 
 export interface ServerStatus {
     state: 'loading' | 'ready' | 'busy' | 'error' | 'disabled';
@@ -13,6 +18,9 @@ export interface ServerStatus {
 
 /** Sent by the server at each change once `statusNotifications` is set in the initialization options. */
 export const statusNotification = new NotificationType<ServerStatus>('lacuna/status');
+
+/** Sent to the server when the cursor has come to rest somewhere. */
+export const cursorMovedNotification = new NotificationType<TextDocumentPositionParams>('lacuna/cursorMoved');
 
 /**
  * The server's commands. vscode-languageclient registers these ids itself, so the extension's own commands have

@@ -11,7 +11,7 @@ import {
 import { BinaryNotFound, findBinary } from './binary';
 import { offerSetup, reportFailure } from './messages';
 import { ServerProcess } from './process';
-import { executeCommand, statusNotification, type ServerCommand, type ServerStatus } from './protocol';
+import { cursorMovedNotification, executeCommand, statusNotification, type ServerCommand, type ServerStatus } from './protocol';
 import { isEnabled, isEnabledAnywhere, startSettings, type ServerSettings } from './settings';
 
 /** A server that crashes more often than this within the period stays stopped. */
@@ -86,6 +86,15 @@ export class Server implements vscode.Disposable {
             await this.running.client.sendNotification(DidChangeConfigurationNotification.type, {
                 settings: { lacuna: this.settings.read() },
             });
+        }
+    }
+
+    /** Does nothing while the server is starting or stopped. */
+    async sendCursor(document: vscode.TextDocument, position: vscode.Position): Promise<void> {
+        const client = this.running?.client;
+        if (client?.isRunning()) {
+            const at = client.code2ProtocolConverter.asTextDocumentPositionParams(document, position);
+            await client.sendNotification(cursorMovedNotification, at);
         }
     }
 

@@ -250,6 +250,7 @@ impl Generator {
                 sampling: ask.sampling.clone(),
                 stop_tokens,
                 stop_texts: ask.stops.clone(),
+                constraint: None,
                 priority: Priority::Batch,
             })?
             .collect_blocking()?;

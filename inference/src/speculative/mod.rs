@@ -5,17 +5,21 @@
 //! The CPU runner gives a row the same bits whatever rows are beside it, so the tokens are identical, not only equal
 //! in distribution.
 
+mod draft_model;
 mod pace;
+mod session_memory;
 mod suffix_automaton;
 
-use pace::Pace;
+pub use draft_model::{DraftModel, Undrafted};
+pub use pace::{Pace, RowTimes, StepCost};
+pub use session_memory::SessionMemory;
 use suffix_automaton::SuffixAutomaton;
 
 /// Whether and how to guess.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Speculation {
     Off,
-    /// From repetitions in the request's own tokens: prompt and answer.
+    /// From repetitions: in the request's own tokens, and of what was generated earlier in the session.
     #[default]
     Suffix,
 }
@@ -23,11 +27,58 @@ pub enum Speculation {
 /// Shorter repetitions are chance: most pairs of tokens recur in code, and guessing wrong costs time.
 const SHORTEST_MATCH: usize = 3;
 
+/// What all requests of an engine have learned.
+#[derive(Debug, Default)]
+pub struct Experience {
+    pub memory: SessionMemory,
+    /// For repetitions within a request.
+    own: Pace,
+    /// For repetitions of earlier answers.
+    session: Pace,
+    /// For guesses of a draft model.
+    model: Pace,
+}
+
+impl Experience {
+    /// How many guesses to ask of a draft model, each of which costs `cost` steps of one row by itself.
+    pub fn model_draft_length(&mut self, most: usize, cost: f32, step: &mut StepCost) -> usize {
+        let length = step.with_guess(cost, |step| self.model.length(0, most, step));
+        if length == 0 {
+            // What is not drafted is not measured; try again some time.
+            self.model.relax();
+        }
+        length
+    }
+
+    fn pace(&mut self, origin: Origin) -> &mut Pace {
+        match origin {
+            Origin::Own => &mut self.own,
+            Origin::Session => &mut self.session,
+            Origin::Model => &mut self.model,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Own,
+    Session,
+    Model,
+}
+
+/// The latest guesses, drafted or not.
+#[derive(Debug)]
+struct Guess {
+    origin: Origin,
+    matched: usize,
+    tokens: Vec<u32>,
+}
+
 /// Guesses for one request.
 #[derive(Debug)]
 pub struct Drafter {
     automaton: SuffixAutomaton,
-    pace: Pace,
+    guess: Option<Guess>,
 }
 
 impl Drafter {
@@ -37,25 +88,46 @@ impl Drafter {
         for token in tokens {
             automaton.push(*token);
         }
-        Self { automaton, pace: Pace::default() }
+        Self { automaton, guess: None }
     }
 
-    /// Guesses for the tokens that follow; empty when nothing is likely enough.
-    pub fn draft(&mut self) -> Vec<u32> {
+    /// Up to `most` guesses for what follows `tokens`, all that is known of the request; none when nothing is likely
+    /// enough. The longer repetition counts, the request's own where both are as long.
+    pub fn draft(
+        &mut self,
+        tokens: &[u32],
+        most: usize,
+        experience: &mut Experience,
+        step: &mut StepCost,
+    ) -> Vec<u32> {
         let (matched, follows) = self.automaton.continuation();
-        if matched < SHORTEST_MATCH {
-            return Vec::new();
-        }
-        follows.take(self.pace.length(matched)).collect()
+        let own = (matched >= SHORTEST_MATCH).then(|| Guess {
+            origin: Origin::Own,
+            matched,
+            tokens: follows.take(pace::LONGEST).collect(),
+        });
+        let earlier = experience.memory.continuation(tokens, pace::LONGEST);
+        let session = earlier.map(|(matched, tokens)| Guess { origin: Origin::Session, matched, tokens });
+        self.guess = match (own, session) {
+            (Some(own), Some(session)) if session.matched > own.matched => Some(session),
+            (own, session) => own.or(session),
+        };
+        let Some(guess) = &self.guess else { return Vec::new() };
+        let length = experience.pace(guess.origin).length(guess.matched, most.min(guess.tokens.len()), step);
+        guess.tokens[..length].to_vec()
     }
 
-    /// Records a verified step: `accepted` are the tokens that the model chose, of which the first
-    /// `accepted.len() - 1` were drafted.
-    pub fn advance(&mut self, drafted: usize, accepted: &[u32]) {
-        if drafted > 0 {
-            self.pace.record(drafted, accepted.len() - 1);
+    /// Takes the guesses of a draft model instead of what repeats.
+    pub fn follow_model(&mut self, tokens: &[u32]) {
+        self.guess = Some(Guess { origin: Origin::Model, matched: 0, tokens: tokens.to_vec() });
+    }
+
+    /// Records a verified step: the tokens that the model chose.
+    pub fn advance(&mut self, chosen: &[u32], experience: &mut Experience) {
+        if let Some(Guess { origin, matched, tokens }) = self.guess.take() {
+            experience.pace(origin).learn(matched, &tokens, chosen);
         }
-        for token in accepted {
+        for token in chosen {
             self.automaton.push(*token);
         }
     }

@@ -171,6 +171,7 @@ impl Bench {
             sampling: Sampling::GREEDY,
             stop_tokens: Vec::new(),
             stop_texts: Vec::new(),
+            constraint: None,
             priority: Priority::Interactive,
         };
         engine.submit(request).with_context(|| {

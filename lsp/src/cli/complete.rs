@@ -158,6 +158,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         selected: None,
         trigger: Trigger::Invoked,
         priority: Priority::Interactive,
+        recent: Vec::new(),
         config,
     };
     let completer = Arc::new(Completer::new(backend, workspace));

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{chosen_model, source};
 use crate::{
-    complete::{context::measure, line_tokens::LineTokens, prompt},
+    complete::{context::measure, line_tokens::LineTokens, prompt, split},
     config::Config,
     indexing, position,
 };
@@ -61,7 +61,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let model = Model::open(&source(&chosen_model(arguments.model.as_deref())))?;
     let budgets = prompt::budgets(&Config::default(), model.context_length());
     let tokens = LineTokens::new(model.tokenizer().clone());
-    let window = prompt::window(&tokens, &text, offset, &budgets);
+    let split = split::fresh(&text, offset, &budgets, &tokens);
     let budget = arguments.tokens.map_or(budgets.context, |tokens| tokens as usize);
     let snapshot = workspace.snapshot();
     let started = Instant::now();
@@ -69,7 +69,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         path: &path,
         text: &text,
         offset,
-        visible: window.visible,
+        visible: split.visible(),
         budget,
         measure: &|text| measure(&tokens, text),
         recent: &[],

@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use lacuna_indexer::{ContextItem, Query, Workspace};
+use lacuna_indexer::{ContextItem, Query, RecentEdit, Workspace};
 use rustc_hash::FxHashMap;
 
 use super::line_tokens::LineTokens;
@@ -42,6 +42,8 @@ pub struct Place<'a> {
     /// What the prompt shows of the file itself.
     pub visible: Range<usize>,
     pub budget: usize,
+    /// The latest first.
+    pub recent: &'a [RecentEdit],
 }
 
 impl Contexts {
@@ -56,7 +58,7 @@ impl Contexts {
             visible: place.visible.clone(),
             budget: place.budget,
             measure: &|text| measure(tokens, text),
-            recent: &[],
+            recent: place.recent,
         });
         // A file deleted or ignored since must not live on in a remembered context.
         let roots = workspace.roots();
@@ -121,7 +123,14 @@ mod tests {
     #[test]
     fn a_context_that_still_covers_the_need_is_kept() {
         let contexts = Contexts::default();
-        let at = |offset| Place { path: Path::new("a.py"), text: "", offset, visible: 0..0, budget: 9 };
+        let at = |offset| Place {
+            path: Path::new("a.py"),
+            text: "",
+            offset,
+            visible: 0..0,
+            budget: 9,
+            recent: &[],
+        };
         // offset, what the index says now, what is used
         let cases = [
             (10, "x y", "x y"),

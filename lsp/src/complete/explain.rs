@@ -9,7 +9,7 @@ use lacuna_indexer::ContextItem;
 use lacuna_inference::StopReason;
 use serde::Serialize;
 
-use super::{postprocess::Step, prompt::Sections, shape::Decision};
+use super::{cache_miss::CacheMiss, postprocess::Step, prompt::Sections, shape::Decision};
 
 /// Completions kept for `lacuna.explain`.
 const KEPT: usize = 16;
@@ -26,6 +26,8 @@ pub enum Source {
     Cache,
     /// The rest of a completion of which the user has typed the beginning.
     TypedInto,
+    /// The rest of a completion whose beginning the user typed while the model wrote it.
+    InFlight,
 }
 
 /// One completion, explained.
@@ -45,6 +47,8 @@ pub struct Explain {
     pub prompt_tokens: Sections,
     /// Prompt tokens whose keys and values the engine still had.
     pub cached_tokens: Option<usize>,
+    /// Why it did not have more of them; `null` when it lacked only what was typed since.
+    pub cache_miss: Option<CacheMiss>,
     pub generated_tokens: usize,
     pub drafted_tokens: Option<usize>,
     pub accepted_tokens: Option<usize>,
@@ -56,6 +60,9 @@ pub struct Explain {
     pub raw: String,
     pub postprocessing: Vec<Step>,
     pub texts: Vec<String>,
+    /// How sure the model is of each text that it has written for this: the geometric mean of the probabilities of its
+    /// tokens, from 0 to 1.
+    pub confidence: Vec<f32>,
 }
 
 /// Why generation ended.

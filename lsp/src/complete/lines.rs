@@ -95,6 +95,15 @@ pub fn without_line_comment(line: &str, language: Option<Language>) -> &str {
     line
 }
 
+/// More closed brackets and quotes in a row than this were not put there by an editor.
+const MOST_CLOSED: usize = 4;
+
+/// Whether `text` is nothing but brackets and quotes as editors close them by themselves.
+pub fn is_closed(text: &str) -> bool {
+    text.len() <= MOST_CLOSED
+        && text.chars().all(|character| matches!(character, ')' | ']' | '}' | '"' | '\'' | '`'))
+}
+
 /// Opening minus closing brackets outside quotes.
 pub fn open_brackets(text: &str) -> isize {
     code_characters(text)

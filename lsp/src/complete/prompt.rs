@@ -1,27 +1,17 @@
-//! Cuts the text around the cursor to its budgets and lays it out as the model was trained to see it.
-//!
-//! The cuts are sticky: the prefix begins at a line whose number is a multiple of `STEPS`, so that it moves once in
-//! many lines and not with every key press. Between two moves the prompt only grows at its end, and the engine
-//! computes nothing but the typed text (it keeps the keys and values of the common beginning).
+//! Lays out context and text around the cursor as the model was trained to see it.
 
 use std::ops::Range;
 
 use lacuna_indexer::{ContextItem, Language};
 use lacuna_inference::{
-    Model, PromptStyle,
-    fim::{FimChunk, FimParts, FimTemplate},
+    Healed, Model, PromptStyle,
+    fim::{FimChunk, FimOrder, FimParts, FimTemplate},
 };
 use serde::Serialize;
 
-use super::{line_tokens::LineTokens, lines, shape::Shape};
+use super::{line_tokens::LineTokens, lines, shape::Shape, split::Split};
 use crate::config::{Config, PromptStyleSetting};
 
-/// The prefix starts at a multiple of the first of these that leaves anything to show.
-const STEPS: [usize; 3] = [16, 4, 1];
-/// Within a line that is longer than the whole budget, cuts fall at multiples of this.
-const LONG_LINE_STEP_BYTES: usize = 256;
-/// No token of any known vocabulary of code is longer on average; bounds what is looked at in huge files.
-const BYTES_PER_TOKEN: usize = 10;
 /// Tokens of the prompt that no budget counts: separators, the path of the file.
 const RESERVED_TOKENS: usize = 48;
 /// The least context for which a prompt is worth building.
@@ -36,15 +26,6 @@ pub struct Budgets {
     pub answer: usize,
 }
 
-/// What of the file the prompt shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window {
-    /// Byte range in the text: start of the shown prefix to end of the shown suffix.
-    pub visible: Range<usize>,
-    pub prefix: Vec<u32>,
-    pub suffix: Vec<u32>,
-}
-
 /// A prompt ready for the engine.
 #[derive(Debug, Clone)]
 pub struct Prompt {
@@ -53,8 +34,22 @@ pub struct Prompt {
     pub sections: Sections,
     pub stop_tokens: Vec<u32>,
     pub stop_texts: Vec<String>,
+    /// Where the text after and before the cursor lie in `tokens`.
+    pub suffix: Range<usize>,
+    pub prefix: Range<usize>,
+    /// Text before the cursor that `tokens` leave out: it may be the beginning of another token, so the answer has to
+    /// begin with it (token healing). The engine takes it from the answer.
+    pub literal: String,
     /// What the answer may repeat before it continues at the cursor (chat style).
     pub rejoin: Option<Rejoin>,
+}
+
+/// The text around the cursor and what of it is shown.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    pub path: &'a str,
+    pub text: &'a str,
+    pub split: Split,
 }
 
 /// Tokens of the prompt by what they are there for.
@@ -65,6 +60,8 @@ pub struct Sections {
     pub header: usize,
     pub prefix: usize,
     pub suffix: usize,
+    /// The end of the prefix, where it follows the suffix.
+    pub typed: usize,
     pub special: usize,
 }
 
@@ -111,111 +108,40 @@ pub fn budgets(config: &Config, context_length: usize) -> Budgets {
     }
 }
 
-/// Cuts the text around `offset` to the budgets.
-pub fn window(tokens: &LineTokens, text: &str, offset: usize, budgets: &Budgets) -> Window {
-    let (before, after) = text.split_at(offset);
-    let prefix_start = prefix_start(tokens, before, budgets.prefix);
-    let suffix_length = suffix_length(tokens, after, budgets.suffix);
-    let prefix = tokens.encode(&before[prefix_start..]);
-    let suffix = tokens.encode(&after[..suffix_length]);
-    Window { visible: prefix_start..offset + suffix_length, prefix, suffix }
-}
-
-/// Where the shown prefix starts: the tail of `before` that fits, cut at a line start of a round number.
-fn prefix_start(tokens: &LineTokens, before: &str, budget: usize) -> usize {
-    let least = char_boundary(before, before.len().saturating_sub(budget * BYTES_PER_TOKEN));
-    let floor = match least {
-        0 => 0,
-        least => before[least..].find('\n').map_or(before.len(), |at| least + at + 1),
-    };
-    let line_starts =
-        before[floor..].rmatch_indices('\n').map(|(at, _)| floor + at + 1).chain((least == 0).then_some(0));
-    // Line starts that fit, from the cursor upwards, with their line numbers.
-    let mut fitting = Vec::new();
-    let mut number = before.bytes().filter(|&byte| byte == b'\n').count();
-    let (mut end, mut used) = (before.len(), 0);
-    for start in line_starts {
-        used += tokens.count(&before[start..end]);
-        if used > budget {
-            break;
-        }
-        fitting.push((number, start));
-        end = start;
-        number = number.saturating_sub(1);
-    }
-    for step in STEPS {
-        if let Some(&(_, line_start)) = fitting.iter().rev().find(|(number, _)| number % step == 0) {
-            return line_start;
-        }
-    }
-    inside_long_line(tokens, before, budget)
-}
-
-/// Not even the cursor's line fits: cut inside it.
-fn inside_long_line(tokens: &LineTokens, before: &str, budget: usize) -> usize {
-    let line_start = before.len() - lines::line_before(before).len();
-    let mut length = (budget * BYTES_PER_TOKEN).min(before.len() - line_start);
-    while length > 0 {
-        let from_line_start = (before.len() - length - line_start).next_multiple_of(LONG_LINE_STEP_BYTES);
-        let start = char_boundary(before, (line_start + from_line_start).min(before.len()));
-        if tokens.count(&before[start..]) <= budget {
-            return start;
-        }
-        length = length * 3 / 4;
-    }
-    before.len()
-}
-
-/// How much of `after` is shown: whole lines from the cursor on while they fit.
-fn suffix_length(tokens: &LineTokens, after: &str, budget: usize) -> usize {
-    let (mut end, mut used) = (0, 0);
-    let most = char_boundary(after, (budget * BYTES_PER_TOKEN).min(after.len()));
-    for line in after[..most].split_inclusive('\n') {
-        used += tokens.count(line);
-        if used > budget {
-            break;
-        }
-        end += line.len();
-    }
-    if end == 0 && budget > 0 && !after.is_empty() {
-        // The rest of the cursor's line is longer than the budget: its head is what matters.
-        let mut length = char_boundary(after, (budget * 2).min(after.len()));
-        while length > 0 && tokens.count(&after[..length]) > budget {
-            length = char_boundary(after, length / 2);
-        }
-        return length;
-    }
-    end
-}
-
-/// The nearest character boundary at or before `at`.
-fn char_boundary(text: &str, mut at: usize) -> usize {
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
-}
-
-/// The prompt in the family's fill-in-the-middle template.
+/// The prompt in the family's fill-in-the-middle template. Where the model sees the prefix before the suffix, what is
+/// being typed follows the middle token, as the beginning of the answer (EFIM, arXiv 2505.21889).
 pub fn fim(
     template: &FimTemplate,
     tokens: &LineTokens,
-    path: &str,
     repository: Option<&str>,
     context: &[ContextItem],
-    window: &Window,
+    shown: &Shown<'_>,
     shape: Shape,
 ) -> Prompt {
     let chunks: Vec<FimChunk> =
         context.iter().map(|item| FimChunk { path: item.path.clone(), text: item.text.clone() }).collect();
+    let Split { start, frozen, cursor, resumed, end } = shown.split;
+    let frozen = match template.order() {
+        FimOrder::Psm => frozen,
+        FimOrder::Spm | FimOrder::SuffixPrefix => cursor,
+    };
+    let prefix = tokens.encode(&shown.text[start..frozen]);
+    let typed = tokens.encode(&shown.text[frozen..cursor]);
+    let tokenizer = tokens.tokenizer();
+    let unhealed = |ids| Healed { kept: ids, literal: String::new() };
+    let (prefix, typed) = match template.order() {
+        FimOrder::Psm => (unhealed(&prefix), tokenizer.heal(&typed)),
+        FimOrder::Spm | FimOrder::SuffixPrefix => (tokenizer.heal(&prefix), unhealed(&typed)),
+    };
     let prompt = template.assemble(
-        tokens.tokenizer(),
+        tokenizer,
         &FimParts {
             repository: repository.filter(|_| !chunks.is_empty()),
             chunks: &chunks,
-            path: Some(path),
-            prefix: &window.prefix,
-            suffix: &window.suffix,
+            path: Some(shown.path),
+            prefix: prefix.kept,
+            suffix: &tokens.encode(&shown.text[resumed..end]),
+            typed: typed.kept,
         },
     );
     Prompt {
@@ -225,6 +151,7 @@ pub fn fim(
             header: prompt.sections.header,
             prefix: prompt.sections.prefix,
             suffix: prompt.sections.suffix,
+            typed: prompt.sections.typed,
             special: prompt.sections.special,
         },
         tokens: prompt.tokens,
@@ -234,31 +161,33 @@ pub fn fim(
             Shape::SingleLine => vec!["\n".into()],
             Shape::MultiLine { .. } | Shape::Nothing => Vec::new(),
         },
+        suffix: prompt.suffix,
+        prefix: prompt.prefix,
+        literal: prefix.literal + &typed.literal,
         rejoin: None,
     }
 }
 
+/// A shorter line before the cursor is not taken for repeated.
+const LEAST_REPEATED_BYTES: usize = 4;
 /// Marks the place to fill in a chat message.
 const HOLE: &str = "[[HOLE]]";
 
 /// The prompt for a model tuned for chat: the code with a hole in a message, the answer begun with a fence and the
 /// cursor's line, so that the model can only go on where the cursor is.
-#[allow(clippy::too_many_arguments, reason = "each is one part of the message")]
 pub fn chat(
     model: &Model,
     tokens: &LineTokens,
-    path: &str,
     language: Option<Language>,
     context: &[ContextItem],
-    text: &str,
-    offset: usize,
-    window: &Window,
+    shown: &Shown<'_>,
     shape: Shape,
 ) -> Result<Prompt, String> {
     let template = model.chat().ok_or("the model has no chat template")?;
     let fence = language.map_or("", Language::name);
-    let before = &text[window.visible.start..offset];
-    let after = &text[offset..window.visible.end];
+    let before = &shown.text[shown.split.start..shown.split.cursor];
+    let after = &shown.text[shown.split.cursor..shown.split.end];
+    let path = shown.path;
     let context_text: String = context
         .iter()
         .map(|item| format!("From {}:\n```{fence}\n{}\n```\n\n", item.path, item.text.trim_end()))
@@ -280,7 +209,8 @@ pub fn chat(
         .map_err(|error| error.to_string())?;
     let prompt = tokens.tokenizer().encode_with_special(&rendered);
     let context_tokens = tokens.count(&context_text);
-    let (prefix, suffix) = (window.prefix.len(), window.suffix.len());
+    let (prefix, suffix) = (tokens.count(before), tokens.count(after));
+    let code = prompt.len().saturating_sub(prefix + suffix);
     Ok(Prompt {
         sections: Sections {
             total: prompt.len(),
@@ -288,8 +218,13 @@ pub fn chat(
             header: prompt.len().saturating_sub(context_tokens + prefix + suffix),
             prefix,
             suffix,
+            typed: 0,
             special: 0,
         },
+        // About there: the request and the answer's beginning stand behind the code.
+        suffix: prompt.len()..prompt.len(),
+        prefix: code..prompt.len(),
+        literal: String::new(),
         tokens: prompt,
         style: PromptStyle::Chat,
         stop_tokens: model.end_of_text().into_iter().collect(),
@@ -319,12 +254,31 @@ fn harmless(text: &str) -> String {
     text.replace("<|", "< |").replace("<｜", "< ｜")
 }
 
+impl Prompt {
+    /// As [`Self::join`] for an unfinished answer; `None` while it may yet turn out to repeat the cursor's line.
+    pub fn join_part(&self, answer: &str) -> Option<String> {
+        let repeats = |rejoin: &Rejoin| {
+            let line = rejoin.line_before.trim();
+            line.len() >= LEAST_REPEATED_BYTES && line.starts_with(answer.trim())
+        };
+        (!self.rejoin.as_ref().is_some_and(repeats)).then(|| self.join(answer))
+    }
+
+    /// The answer as it stands at the cursor.
+    pub fn join(&self, answer: &str) -> String {
+        match &self.rejoin {
+            Some(rejoin) => rejoin.join(answer),
+            None => answer.to_string(),
+        }
+    }
+}
+
 impl Rejoin {
     /// Joins a chat answer to the cursor: takes away what it repeats of the text before it.
     pub fn join(&self, answer: &str) -> String {
         let repeated = self.line_before.trim_start();
         // The model began the line again although it was given.
-        if repeated.trim_end().len() >= 4
+        if repeated.trim_end().len() >= LEAST_REPEATED_BYTES
             && let Some(rest) = answer.trim_start().strip_prefix(repeated.trim_end())
         {
             return strip_common(rest, &self.white_space).to_string();

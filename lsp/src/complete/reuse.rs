@@ -3,6 +3,8 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use super::lines;
+
 /// Completions remembered.
 const ENTRIES: usize = 256;
 /// Text that must agree before and after the cursor for a remembered completion to count. Bytes.
@@ -49,12 +51,9 @@ struct Entry {
 impl Reuse {
     /// The remembered completions for `cursor`, without what has been typed of them.
     pub fn lookup(&mut self, cursor: &Cursor<'_>) -> Option<Reused> {
-        let suffix_head = head(cursor.suffix);
         let (at, reused) = self.entries.iter().enumerate().find_map(|(at, entry)| {
-            let related = &*entry.path == cursor.path
-                && entry.config == cursor.config
-                && entry.wanted >= cursor.wanted
-                && &*entry.suffix_head == suffix_head;
+            let related =
+                &*entry.path == cursor.path && entry.config == cursor.config && entry.wanted >= cursor.wanted;
             if !related {
                 return None;
             }
@@ -86,7 +85,8 @@ impl Reuse {
 
 impl Entry {
     fn rest(&self, cursor: &Cursor<'_>) -> Option<Reused> {
-        if tail(cursor.prefix) == &*self.prefix_tail {
+        let closed = self.closed(cursor.suffix)?;
+        if closed.is_empty() && tail(cursor.prefix) == &*self.prefix_tail {
             return Some(Reused { texts: self.texts.to_vec(), typed: 0 });
         }
         // All that agree with the longest typed text; the shortest agreement would show a suggestion twice.
@@ -94,7 +94,8 @@ impl Entry {
         for text in self.texts.iter() {
             let ends = text.char_indices().map(|(at, character)| at + character.len_utf8());
             for (typed, end) in ends.enumerate().take(LOOK_BACK_CHARACTERS) {
-                let (typed, rest) = (typed + 1, &text[end..]);
+                // What the editor has closed since is there already.
+                let (typed, Some(rest)) = (typed + 1, text[end..].strip_suffix(closed)) else { continue };
                 let agrees = !rest.is_empty()
                     && cursor
                         .prefix
@@ -112,9 +113,21 @@ impl Entry {
         }
         best
     }
+
+    /// What the editor has closed since behind the cursor; `None` when something else follows than did.
+    fn closed<'a>(&self, suffix: &'a str) -> Option<&'a str> {
+        suffix
+            .char_indices()
+            .map(|(at, _)| at)
+            .chain([suffix.len()])
+            .take_while(|&at| lines::is_closed(&suffix[..at]))
+            .find(|&at| head(&suffix[at..]) == &*self.suffix_head)
+            .map(|at| &suffix[..at])
+    }
 }
 
-fn tail(text: &str) -> &str {
+/// The end of a text, as far as it is compared.
+pub fn tail(text: &str) -> &str {
     let mut at = text.len().saturating_sub(COMPARED_BYTES);
     while !text.is_char_boundary(at) {
         at += 1;
@@ -122,7 +135,8 @@ fn tail(text: &str) -> &str {
     &text[at..]
 }
 
-fn head(text: &str) -> &str {
+/// The beginning of a text, as far as it is compared.
+pub fn head(text: &str) -> &str {
     let mut at = text.len().min(COMPARED_BYTES);
     while !text.is_char_boundary(at) {
         at -= 1;
@@ -162,6 +176,11 @@ mod tests {
         check(&["value + 1"], "y = v", ")", None);
         check(&["aaaa"], "x = aa", ")", Some((&["aa"], 2)));
         check(&["ab", "ac", "b"], "x = a", ")", Some((&["b", "c"], 1)));
+        check(&["f(a, b)"], "x = f(", "))", Some((&["a, b"], 2)));
+        check(&["f(a, b) + 1"], "x = f(", "))", None);
+        check(&["f(g(a))"], "x = f(g(", ")))", Some((&["a"], 4)));
+        check(&["f(a)"], "x = f(a", "))", None);
+        check(&["f(a)"], "x = ", "))", None);
         check(&["漢字"], "x = 漢", ")", Some((&["字"], 1)));
         check(&["if a:\n    b"], "x = if a:\n  ", ")", Some((&["  b"], 8)));
         check(&[], "x = ", ")", Some((&[], 0)));

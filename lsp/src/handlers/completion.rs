@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use lacuna_inference::Priority;
 use tower_lsp::ls_types::*;
 
 use crate::{
-    complete::{Ask, Trigger},
-    handlers::{complete, document::place},
+    complete::Trigger,
+    handlers::{ask, complete, document::place},
     in_flight::Channel,
     position,
     session::Session,
@@ -19,15 +18,8 @@ pub async fn completion(session: &Arc<Session>, params: &CompletionParams) -> Op
     let document = session.snapshot(&at.text_document.uri)?;
     let encoding = session.encoding();
     let offset = position::to_offset(&document.rope, place(at.position), encoding);
-    let ask = Ask {
-        document: document.clone(),
-        offset,
-        selected: None,
-        // Menus filter and sort for themselves: one item, whatever opened the menu.
-        trigger: Trigger::Automatic,
-        priority: Priority::Interactive,
-        config: session.config(),
-    };
+    // Menus filter and sort for themselves: one item, whatever opened the menu.
+    let ask = ask(session, document.clone(), offset, Trigger::Automatic);
     let completed = complete(session, ask, Channel::Completion).await?;
     to_proto::completion(&document.rope, offset, &completed.texts, encoding)
 }

@@ -7,6 +7,7 @@ use tower_lsp::ls_types::*;
 
 use crate::{
     documents::Change,
+    handlers::warm_up,
     position::Place,
     session::{Session, path_of},
 };
@@ -19,6 +20,9 @@ pub fn did_open(session: &Arc<Session>, params: &DidOpenTextDocumentParams) {
         .unwrap_or_else(|| PathBuf::from(uri.rsplit(['/', ':']).next().unwrap_or_default()));
     session.documents.open(uri, path, &document.language_id, document.version, &document.text);
     index_buffer(session, &document.uri);
+    if let Some(opened) = session.snapshot(&document.uri) {
+        warm_up(session, opened, 0);
+    }
 }
 
 pub fn did_change(session: &Arc<Session>, params: DidChangeTextDocumentParams) {
@@ -30,6 +34,9 @@ pub fn did_change(session: &Arc<Session>, params: DidChangeTextDocumentParams) {
     let document = params.text_document;
     if session.documents.change(document.uri.as_str(), document.version, changes, session.encoding()) {
         index_buffer(session, &document.uri);
+        if let (Some(completer), Some(changed)) = (session.engine.ready(), session.snapshot(&document.uri)) {
+            completer.edited(&changed.path, &changed.rope);
+        }
     } else {
         tracing::warn!(uri = document.uri.as_str(), "the client changed a document that is not open");
     }
@@ -42,9 +49,11 @@ pub fn did_save(session: &Arc<Session>, params: &DidSaveTextDocumentParams) {
 pub fn did_close(session: &Arc<Session>, params: &DidCloseTextDocumentParams) {
     let uri = params.text_document.uri.as_str();
     session.in_flight.forget(uri);
-    if let (Some(path), Some(indexing)) = (session.documents.close(uri), session.indexing())
-        && path.is_absolute()
-    {
+    let Some(path) = session.documents.close(uri) else { return };
+    if let Some(completer) = session.engine.ready() {
+        completer.closed(&path);
+    }
+    if let Some(indexing) = session.indexing().filter(|_| path.is_absolute()) {
         indexing.disk_changed(&path);
     }
 }

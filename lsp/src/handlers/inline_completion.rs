@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use lacuna_inference::Priority;
 use tower_lsp::ls_types::*;
 
 use crate::{
     complete::{Ask, Selected, Trigger},
-    handlers::{complete, document::place},
+    handlers::{ask, complete, document::place},
     in_flight::Channel,
     position,
     session::Session,
@@ -31,14 +30,7 @@ pub async fn inline_completion(
         InlineCompletionTriggerKind::INVOKED => Trigger::Invoked,
         _ => Trigger::Automatic,
     };
-    let ask = Ask {
-        document: document.clone(),
-        offset,
-        selected: selected.clone(),
-        trigger,
-        priority: Priority::Interactive,
-        config: session.config(),
-    };
+    let ask = Ask { selected: selected.clone(), ..ask(session, document.clone(), offset, trigger) };
     let completed = complete(session, ask, Channel::InlineCompletion).await?;
     to_proto::inline_completion(&document.rope, offset, selected.as_ref(), &completed.texts, encoding)
 }

@@ -408,6 +408,16 @@ local cases = {
     end,
   },
   {
+    name = 'the server is told where the cursor has come to rest',
+    spec = { files = { ['main.py'] = 'a = 1\nb = 2\nc = 3\n' } },
+    run = function(editor)
+      editor:ready():type('G$')
+      editor:expect_received('lacuna/cursorMoved', function(message)
+        return message.params.position.line == 2 and message.params.position.character == 4
+      end)
+    end,
+  },
+  {
     name = 'replace mode is left alone',
     backend = 'extmark',
     spec = { files = { ['main.py'] = 'abcdef\n' } },

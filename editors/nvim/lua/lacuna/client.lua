@@ -78,6 +78,16 @@ function M.request(method, params, handler, bufnr)
   return sent and request_id or nil
 end
 
+--- Tells the server something, if there is one.
+---@param method string
+---@param params table
+function M.notify(method, params)
+  local client = M.ready()
+  if client then
+    call(client, 'notify', method, params)
+  end
+end
+
 --- Asks for inline completion at a place; `handler` gets the items.
 ---@param params table
 ---@param handler fun(err: table?, items: table[])

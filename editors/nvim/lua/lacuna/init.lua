@@ -37,6 +37,7 @@ end
 ---@param bufnr integer
 function M.on_attach(bufnr)
   require('lacuna.keymap').attach(bufnr)
+  require('lacuna.cursor').attach(bufnr)
   backend().attach(bufnr)
 end
 
@@ -48,6 +49,7 @@ end
 ---@param bufnr integer
 local function on_detach(bufnr)
   require('lacuna.keymap').detach(bufnr)
+  require('lacuna.cursor').detach(bufnr)
   for _, name in ipairs({ 'lacuna.native', 'lacuna.ghost' }) do
     -- The backend may have been changed since the buffer was attached.
     if package.loaded[name] then

@@ -64,6 +64,13 @@ const cases = {
     assert.match(api.status().tooltip, /Server: lacuna 0\.0\.0-mock/);
   },
 
+  async 'the server is told where the cursor has come to rest'() {
+    const editor = await openPython('a = 1\nb = 2\n');
+    editor.selection = new vscode.Selection(1, 3, 1, 3);
+    const rested = ({ params }) => params.textDocument.uri === editor.document.uri.toString() && params.position.line === 1 && params.position.character === 3;
+    await eventually('the notification', () => messages('lacuna/cursorMoved').some(rested));
+  },
+
   async 'every command of the manifest exists, beside the server\'s own'() {
     const known = new Set(await vscode.commands.getCommands(true));
     const wanted = manifest().contributes.commands.map(({ command }) => command);

@@ -1,0 +1,80 @@
+//! What the engine wrote: read until the rest could not be shown.
+
+use lacuna_inference::{EngineError, Event, Generation, RequestStats};
+
+use super::{
+    explain::{Explain, Stop},
+    flight::Pilot,
+    postprocess::{self, Around},
+    prompt::Prompt,
+};
+
+pub struct Answer {
+    /// As it would stand at the cursor.
+    pub text: String,
+    pub stop: Stop,
+    pub stats: RequestStats,
+}
+
+impl Answer {
+    /// Geometric mean of the probabilities of the generated tokens, from 0 to 1.
+    pub fn confidence(&self) -> f32 {
+        self.stats.mean_log_probability.map_or(0.0, f32::exp)
+    }
+
+    pub fn describe(&self, explain: &mut Explain) {
+        let stats = &self.stats;
+        explain.raw = self.text.clone();
+        explain.generated_tokens = stats.generated_tokens;
+        explain.stop_reason = Some(self.stop);
+        explain.mean_log_probability = stats.mean_log_probability;
+        explain.cached_tokens = Some(stats.cached_tokens);
+        explain.drafted_tokens = Some(stats.drafted_tokens);
+        explain.accepted_tokens = Some(stats.accepted_tokens);
+        explain.milliseconds.queue = stats.queue_ms;
+        explain.milliseconds.prefill = stats.prefill_ms;
+        explain.milliseconds.decode = stats.decode_ms;
+    }
+}
+
+/// Reads a generation to its end, or until the rest could not be shown; tells `pilot` about the text as it comes.
+pub async fn read(
+    mut generation: Generation,
+    around: &Around<'_>,
+    prompt: &Prompt,
+    pilot: Option<&Pilot>,
+) -> Result<Answer, EngineError> {
+    let mut raw = String::new();
+    let mut ended = None;
+    while let Some(event) = generation.next().await {
+        match event {
+            Event::Token { .. } if ended.is_some() => {}
+            Event::Token { text, .. } => {
+                if text.is_empty() {
+                    continue;
+                }
+                raw.push_str(&text);
+                let Some(so_far) = prompt.join_part(&raw) else { continue };
+                if let Some(pilot) = pilot {
+                    pilot.tell(&so_far);
+                }
+                let end = if postprocess::is_over(&so_far, around) {
+                    Stop::EndOfBlock
+                } else if postprocess::is_looping(&so_far) {
+                    Stop::Repetition
+                } else {
+                    continue;
+                };
+                // The engine goes on to the next request; what comes after is the statistics.
+                generation.stop();
+                ended.get_or_insert(end);
+            }
+            Event::Finished { reason, text, stats } => {
+                raw.push_str(&text);
+                return Ok(Answer { text: prompt.join(&raw), stop: ended.unwrap_or(reason.into()), stats });
+            }
+            Event::Failed(error) => return Err(error),
+        }
+    }
+    Err(EngineError::Stopped("it went away before the answer was complete".into()))
+}
