@@ -22,7 +22,7 @@ use crate::{
     kv_cache::BLOCK_SIZE,
     milliseconds,
     models::decoder::WeightPrecision,
-    runner::{Device, Runner},
+    runner::{Device, Runner, StepResult, Wanted},
     sampler::{Choice, Sampler},
     scheduler::{Limits, Scheduler, SequenceId},
     speculative::{Drafter, Speculation},
@@ -306,8 +306,10 @@ impl Worker {
             let wanted = |id| active.iter().any(|active| active.id == id && !active.is_abandoned());
             !batch.entries.iter().any(|entry| wanted(entry.sequence))
         };
-        let logits = match self.runner.forward(&batch, &abandoned) {
-            Ok(Some(logits)) => logits,
+        let is_greedy = self.active.iter().all(|active| active.sampler.is_greedy());
+        let wanted = if is_greedy { Wanted::Likeliest } else { Wanted::Logits };
+        let result = match self.runner.forward(&batch, wanted, &abandoned) {
+            Ok(Some(result)) => result,
             Ok(None) => return,
             Err(error) => {
                 tracing::error!(%error, "the GPU failed");
@@ -317,10 +319,11 @@ impl Worker {
             }
         };
         let vocabulary = self.model.config().vocabulary;
-        let mut rows = logits.chunks_exact(vocabulary);
+        let mut next_row = 0;
         let mut ended = Vec::new();
         for entry in &batch.entries {
-            let rows: Vec<&[f32]> = rows.by_ref().take(entry.logits.len()).collect();
+            let rows = next_row..next_row + entry.logits.len();
+            next_row = rows.end;
             let Some(active) = self.active.iter_mut().find(|active| active.id == entry.sequence) else {
                 continue;
             };
@@ -331,8 +334,13 @@ impl Worker {
             let drafts = &entry.tokens[entry.logits.start + 1..];
             let mut accepted = Vec::with_capacity(rows.len());
             let mut reason = None;
-            for (index, row) in rows.iter().enumerate() {
-                let choice = active.sampler.choose(row);
+            for (index, row) in rows.enumerate() {
+                let choice = match result {
+                    StepResult::Logits(logits) => {
+                        active.sampler.choose(&logits[row * vocabulary..(row + 1) * vocabulary])
+                    }
+                    StepResult::Likeliest(choices) => choices[row],
+                };
                 accepted.push(choice.token);
                 let length = entry.start + entry.logits.start + 1 + accepted.len();
                 reason = emit(active, choice, length >= self.context);

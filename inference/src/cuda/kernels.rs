@@ -39,6 +39,7 @@ pub(super) struct Kernels {
     pub normalize: CudaFunction,
     pub gate: CudaFunction,
     pub pack: CudaFunction,
+    pub choose: CudaFunction,
     pub rotate: CudaFunction,
     /// By [`HEAD_DIMENSIONS`].
     pub attend_chunks: [CudaFunction; 3],
@@ -86,6 +87,7 @@ impl Kernels {
             normalize: get(&rows, "normalize")?,
             gate: get(&rows, "gate")?,
             pack: get(&rows, "pack")?,
+            choose: get(&rows, "choose")?,
             rotate: get(&attention, "rotate")?,
             attend_chunks: by_dimension("attend_chunks")?,
             attend_prompt: by_dimension("attend_prompt")?,

@@ -4,21 +4,24 @@ use super::{
     Gpu, GpuError,
     buffers::DeviceMatrix,
     params::{Activations, MAX_PARTS, MultiplyParams, Part, Partial},
-    tiles::{COLUMN_UNIT, Format, GROUP, TILE_FEATURES, padded_columns},
+    rows::{Precision, SUMS},
+    tiles::{COLUMN_UNIT, Format, TILE_FEATURES, padded_columns},
 };
 
 /// Warps of a block, each with its own 16 features.
 const WARPS: usize = 8;
 const THREADS: u32 = 32 * WARPS as u32;
 /// Blocks that a multiprocessor holds at once in a decode step.
-const BLOCKS_PER_MULTIPROCESSOR: usize = 3;
+const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
 
 /// A compiled variant of the product, as the end of `multiply.cu` lists them.
 struct Variant {
     /// Rows of activations a block computes.
     tokens: usize,
-    /// Steps of the columns held in shared memory.
-    stages: usize,
+    /// Bytes of weights in flight, as whole stages.
+    ring: usize,
+    /// Steps of columns whose activations are held at once, twice.
+    chunk: usize,
     use_for: UseFor,
 }
 
@@ -32,12 +35,12 @@ enum UseFor {
 }
 
 const VARIANTS: [Variant; 6] = [
-    Variant { tokens: 8, stages: 2, use_for: UseFor::SmallDevices },
-    Variant { tokens: 8, stages: 3, use_for: UseFor::AnyRows },
-    Variant { tokens: 16, stages: 3, use_for: UseFor::AnyRows },
-    Variant { tokens: 32, stages: 3, use_for: UseFor::AnyRows },
-    Variant { tokens: 128, stages: 2, use_for: UseFor::AnyRows },
-    Variant { tokens: 128, stages: 2, use_for: UseFor::ManyRows },
+    Variant { tokens: 8, ring: 40 << 10, chunk: 1, use_for: UseFor::SmallDevices },
+    Variant { tokens: 8, ring: 96 << 10, chunk: 4, use_for: UseFor::AnyRows },
+    Variant { tokens: 16, ring: 76 << 10, chunk: 3, use_for: UseFor::AnyRows },
+    Variant { tokens: 32, ring: 57 << 10, chunk: 2, use_for: UseFor::AnyRows },
+    Variant { tokens: 128, ring: 57 << 10, chunk: 1, use_for: UseFor::AnyRows },
+    Variant { tokens: 128, ring: 57 << 10, chunk: 1, use_for: UseFor::ManyRows },
 ];
 /// From this many rows on, blocks walk through the pieces: there are enough blocks without splitting, and partial sums
 /// would cost more than they save.
@@ -55,9 +58,12 @@ pub fn padded_rows(rows: usize) -> usize {
 
 impl Variant {
     fn shared_bytes(&self, format: Format) -> usize {
-        let groups = format.tile_columns() / GROUP;
-        let sums = if matches!(format, Format::Q4K | Format::Q5K) { groups * self.tokens * 4 } else { 0 };
-        self.stages * (WARPS * format.tile_bytes() + groups * self.tokens * GROUP * 2 + sums)
+        let stage = WARPS * format.tile_bytes();
+        let stages = (self.ring / stage).clamp(2, (self.chunk + 1).max(2));
+        // Bytes, a scale and the sums of a unit of columns; or the bf16 of a tile's columns.
+        let activations = if format == Format::Bf16 { 64 * 2 } else { COLUMN_UNIT + 4 + 2 * SUMS };
+        let totals = if self.use_for == UseFor::ManyRows { self.tokens * WARPS * TILE_FEATURES * 4 } else { 0 };
+        stages * stage + 2 * self.chunk * self.tokens * activations + totals
     }
 }
 
@@ -100,6 +106,14 @@ impl Products {
     pub fn with_splits(self, splits: usize) -> Self {
         let units = padded_columns(self.matrices[0].columns) / COLUMN_UNIT;
         Self { splits: splits.clamp(1, units), ..self }
+    }
+
+    /// What these products read of their input.
+    pub fn precision(&self) -> Precision {
+        match self.matrices.iter().any(|matrix| matrix.format == Format::Bf16) {
+            true => Precision::BytesAndHalves,
+            false => Precision::Bytes,
+        }
     }
 
     pub fn splits(&self) -> usize {
@@ -155,6 +169,7 @@ impl Products {
     ) -> Result<Partial, GpuError> {
         assert_eq!(x.columns as usize, padded_columns(self.matrices[0].columns));
         assert!(x.padded_rows as usize >= padded_rows(rows));
+        assert!(x.halves != 0 || self.precision() == Precision::Bytes);
         let index = self.variant(gpu, rows)?;
         let variant = &VARIANTS[index];
         let mut parts = [Part::default(); MAX_PARTS];
