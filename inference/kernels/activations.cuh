@@ -3,13 +3,17 @@
 #pragma once
 #include "tiles.cuh"
 
+// Eight rows of 256 columns: bytes `[pair of groups][row][64]` in fragment order, a scale a row, and the sums of the rows,
+// 16 bf16 each: group g's sum in two terms at g / 2 * 4 + g % 2 and 2 after it.
+constexpr u32 UNIT_ROWS = 8;
+constexpr u32 UNIT_SCALES = UNIT_ROWS * COLUMN_UNIT, UNIT_SUMS = UNIT_SCALES + UNIT_ROWS * 4;
+constexpr u32 UNIT_BYTES = UNIT_SUMS + UNIT_ROWS * 32;
+
 struct Activations {
-    u8* values;     // [columns / 64][padded_rows][64], in fragment order
-    float* scales;  // [columns / 256][padded_rows]
-    u16* sums;      // [columns / 256][padded_rows][16]: bf16, group g's in two terms at g / 2 * 4 + g % 2 and 2 after it
-    u16* halves;    // bf16 [columns / 32][padded_rows][32], in fragment order; null where nobody reads them
+    u8* units;    // [columns / 256][padded_rows / 8][UNIT_BYTES]
+    u16* halves;  // bf16 [columns / 32][padded_rows][32], in fragment order; null where nobody reads them
     u32 padded_rows;
-    u32 columns;    // padded to COLUMN_UNIT; those beyond the matrix's are zeros
+    u32 columns;  // padded to COLUMN_UNIT; those beyond the matrix's are zeros
 };
 
 __device__ __forceinline__ float warp_maximum(float value) {
@@ -37,15 +41,15 @@ __device__ __forceinline__ void store_activations(const Activations& x, u32 row,
     sum += __shfl_xor_sync(FULL_WARP, sum, 1);
     sum += __shfl_xor_sync(FULL_WARP, sum, 2);
     // Words 2q and 2q + 1 of the group's eight: word w is (t = w % 4) of product w / 4.
-    u8* group = x.values + ((u64)(unit * 4 + lane / 8) * x.padded_rows + row) * PAIR + lane % 8 / 4 * 8;
-    u8* to = group + quarter / 2 * 4 + quarter % 2 * 32;
+    u8* at = x.units + ((u64)unit * (x.padded_rows / UNIT_ROWS) + row / UNIT_ROWS) * UNIT_BYTES;
+    const u32 row_in_unit = row % UNIT_ROWS;
+    u8* to = at + (lane / 8 * UNIT_ROWS + row_in_unit) * PAIR + lane % 8 / 4 * 8 + quarter / 2 * 4 + quarter % 2 * 32;
     *(u32*)to = words[0];
     *(u32*)(to + 16) = words[1];
-    const u64 at = (u64)unit * x.padded_rows + row;
-    if (lane == 0) x.scales[at] = __fdiv_rn(largest, 127.0f);
+    if (lane == 0) *(float*)(at + UNIT_SCALES + row_in_unit * 4) = __fdiv_rn(largest, 127.0f);
     if (quarter == 0) {
         const int high = (sum + 16) & ~31;
-        u16* sums = x.sums + at * 16 + lane / 8 * 4 + lane / 4 % 2;
+        u16* sums = (u16*)(at + UNIT_SUMS + row_in_unit * 32) + lane / 8 * 4 + lane / 4 % 2;
         sums[0] = (u16)(__float_as_uint((float)high) >> 16);
         sums[2] = (u16)(__float_as_uint((float)(sum - high)) >> 16);
     }

@@ -59,36 +59,41 @@ __device__ __forceinline__ float read_one(const Partial& p, u32 row, u32 column)
 // One block a (head, row): heads of the query, then of keys, then of values. A thread does a pair of dimensions.
 extern "C" __global__ void __launch_bounds__(64) rotate(const __grid_constant__ RotateParams p) {
     let_next_kernel_start();
-    wait_for_previous_kernel();
     const u32 head = blockIdx.x, row = blockIdx.y, pair = threadIdx.x, half = p.dimension / 2;
-    if (pair >= half) return;
+    if (pair >= half) {
+        wait_for_previous_kernel();
+        return;
+    }
+    // What the batch and the model say is there before the products are.
+    const bool is_query = head < p.heads, is_value = head >= p.heads + p.kv_heads;
     const u32 position = p.positions[row];
     const u32 first = p.adjacent ? pair * 2 : pair, second = p.adjacent ? pair * 2 + 1 : pair + half;
     const u32 column = head * p.dimension;
-    float a = read_one(p.products, row, column + first), b = read_one(p.products, row, column + second);
-    if (p.bias) a += p.bias[column + first], b += p.bias[column + second];
-    if (head < p.heads + p.kv_heads) {
-        float sine, cosine;
-        sincosf((float)position * p.frequencies[pair], &sine, &cosine);
-        float turned = a * cosine - b * sine;
+    const float bias[2] = {p.bias ? p.bias[column + first] : 0.0f, p.bias ? p.bias[column + second] : 0.0f};
+    float sine = 0.0f, cosine = 1.0f;
+    if (!is_value) sincosf((float)position * p.frequencies[pair], &sine, &cosine);
+    const u32 block = is_query ? 0 : p.tables[p.table_starts[row] + position / PAGE], token = position % PAGE;
+    wait_for_previous_kernel();
+    float a = read_one(p.products, row, column + first) + bias[0];
+    float b = read_one(p.products, row, column + second) + bias[1];
+    if (!is_value) {
+        const float turned = a * cosine - b * sine;
         b = b * cosine + a * sine;
         a = turned;
     }
-    if (head < p.heads) {
+    if (is_query) {
         u16* out = p.query + (u64)row * p.heads * p.dimension + column;
         out[first] = to_bf16(a), out[second] = to_bf16(b);
         return;
     }
-    const u32 block = p.tables[p.table_starts[row] + position / PAGE], token = position % PAGE;
-    const bool is_key = head < p.heads + p.kv_heads;
-    const u32 kv_head = head - p.heads - (is_key ? 0 : p.kv_heads);
+    const u32 kv_head = head - p.heads - (is_value ? p.kv_heads : 0);
     const u64 page = ((u64)block * p.kv_heads + kv_head) * PAGE * p.dimension;
-    if (is_key) {
-        p.keys[page + token * p.dimension + first] = to_bf16(a);
-        p.keys[page + token * p.dimension + second] = to_bf16(b);
-    } else {
+    if (is_value) {
         p.values[page + value_position(token, first)] = to_bf16(a);
         p.values[page + value_position(token, second)] = to_bf16(b);
+    } else {
+        p.keys[page + token * p.dimension + first] = to_bf16(a);
+        p.keys[page + token * p.dimension + second] = to_bf16(b);
     }
 }
 
@@ -131,6 +136,12 @@ struct TileQuery {
     u32 last_page;
 };
 
+// The last page that a tile's items see.
+__device__ __forceinline__ u32 last_page(const ItemTile& tile, u32 group) {
+    const u32 last_item = min(tile.first_item + TILE_ITEMS, tile.items) - 1;
+    return (tile.start + last_item / group) / PAGE;
+}
+
 template <int DIMENSION>
 __device__ __forceinline__ void load_query(const AttendParams& p, const ItemTile& tile, u32 kv_head,
                                            TileQuery<DIMENSION>& q) {
@@ -155,8 +166,7 @@ __device__ __forceinline__ void load_query(const AttendParams& p, const ItemTile
         q.fragments[2 * i + 1][0] = low.z, q.fragments[2 * i + 1][1] = high.z;
         q.fragments[2 * i + 1][2] = low.w, q.fragments[2 * i + 1][3] = high.w;
     }
-    u32 last_item = min(tile.first_item + TILE_ITEMS, tile.items) - 1;
-    q.last_page = (tile.start + last_item / group) / PAGE;
+    q.last_page = last_page(tile, group);
 }
 
 template <int DIMENSION>
@@ -262,14 +272,15 @@ __device__ __forceinline__ void chunks(const AttendParams& p) {
     __shared__ __align__(16) float sums[SPAN_CHUNKS * TILE_ITEMS * ROW];
     __shared__ float2 weights[SPAN_CHUNKS * TILE_ITEMS];
     let_next_kernel_start();
-    wait_for_previous_kernel();
     const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, kv_head = blockIdx.y, group = p.heads / p.kv_heads;
     const u32 span = blockIdx.z, chunk = span * SPAN_CHUNKS + warp;
     const ItemTile tile = p.tiles[blockIdx.x];
+    const u32 chunk_count = last_page(tile, group) / CHUNK_PAGES + 1;
+    // A block that returns must have waited too: the next kernel takes its end for the end of all before it.
+    wait_for_previous_kernel();
+    if (span * SPAN_CHUNKS >= chunk_count) return;
     TileQuery<DIMENSION> q;
     load_query(p, tile, kv_head, q);
-    const u32 chunk_count = q.last_page / CHUNK_PAGES + 1;
-    if (span * SPAN_CHUNKS >= chunk_count) return;
     if (chunk < chunk_count) {
         ChunkResult<DIMENSION> result;
         attend_chunk(p, q, p.tables + tile.table_start, kv_head, chunk, result);
@@ -391,11 +402,12 @@ struct MergeParams {
 extern "C" __global__ void __launch_bounds__(32) attend_merge(const __grid_constant__ MergeParams p) {
     constexpr u32 AT_ONCE = 8;
     let_next_kernel_start();
-    wait_for_previous_kernel();
     const u32 row = blockIdx.y, unit = blockIdx.x, column = unit * COLUMN_UNIT + threadIdx.x * 8;
+    const u32 span_count = p.positions[row] / (CHUNK * SPAN_CHUNKS) + 1;
+    wait_for_previous_kernel();
     float4 v[2] = {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
     if (column < p.heads * p.dimension) {
-        const u32 head = column / p.dimension, span_count = p.positions[row] / (CHUNK * SPAN_CHUNKS) + 1;
+        const u32 head = column / p.dimension;
         const u64 step = (u64)p.rows * p.heads, first = (u64)row * p.heads + head;
         const float* sums = p.sums + first * p.dimension + column % p.dimension;
         float maximum = MINUS_INFINITY, total = 0.0f;

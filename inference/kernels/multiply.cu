@@ -46,30 +46,32 @@ struct Variant {
     static constexpr int STAGES = FITTING<TILE> < 2 ? 2 : FITTING<TILE> > CHUNK_ + 1 ? CHUNK_ + 1 : FITTING<TILE>;
 };
 
-// Both operands of one step of columns, and the sums of the columns since the last whole unit.
+// What a step of columns reads of the activations, and its products.
 template <class TILE>
 struct Step {
     static constexpr u32 COLUMNS = 256;
-    // Of activations a token.
-    static constexpr u32 X_BYTES = 256 + 4 + 32;
+    // Of eight tokens.
+    static constexpr u32 X_BYTES = UNIT_BYTES;
+
+    __device__ static __forceinline__ const u8* x_of(const Activations& x, u32 step, u32 first_row) {
+        return x.units + step * x_stride(x) + (u64)(first_row / UNIT_ROWS) * UNIT_BYTES;
+    }
+    // From a step to the next.
+    __device__ static __forceinline__ u64 x_stride(const Activations& x) { return (u64)(x.padded_rows / UNIT_ROWS) * UNIT_BYTES; }
 
     template <u32 TOKENS>
-    __device__ static __forceinline__ void load_x(u8* to, const Activations& x, u32 step, u32 first_row) {
-        for (u32 i = threadIdx.x; i < TOKENS * 16; i += WARPS * 32) {
-            const u32 pair = i / (TOKENS * 4), rest = i % (TOKENS * 4);
-            copy_async_16(to + i * 16, x.values + ((u64)(step * 4 + pair) * x.padded_rows + first_row) * PAIR + rest * 16);
-        }
-        const u64 at = (u64)step * x.padded_rows + first_row;
-        // Scales and sums by the last threads, which have copied the least.
-        const u32 index = WARPS * 32 - 1 - threadIdx.x;
-        if (index < TOKENS * 2) copy_async_16(to + TOKENS * 260 + index * 16, (const u8*)(x.sums + at * 16) + index * 16);
-        if (index < TOKENS / 4) copy_async_16(to + TOKENS * 256 + index * 16, x.scales + at + index * 4);
+    __device__ static __forceinline__ void load_x(SharedAddress to, const u8* from, const Activations&) {
+        constexpr u32 COPIES = TOKENS / UNIT_ROWS * UNIT_BYTES / 16;
+        const u32 at = threadIdx.x * 16;
+#pragma unroll
+        for (u32 i = 0; i < COPIES; i += WARPS * 32)
+            if (i + WARPS * 32 <= COPIES || threadIdx.x < COPIES - i) copy_async_16(to + at + i * 16, from + at + i * 16);
     }
 
     template <class VARIANT>
-    __device__ static __forceinline__ void add(const u8* tiles, const u8* x, u32 lane, u32 token,
+    __device__ static __forceinline__ void add(const u8* tiles, const u8* x, u32 lane,
                                                float (&acc)[VARIANT::TILES][VARIANT::TOKEN_TILES][4]) {
-        constexpr u32 TILES = VARIANT::TILES, TOKEN_TILES = VARIANT::TOKEN_TILES, TOKENS = VARIANT::TOKENS;
+        constexpr u32 TILES = VARIANT::TILES, TOKEN_TILES = VARIANT::TOKEN_TILES;
         typename TILE::Head head[TILES];
         typename TILE::Sum sum[TILES][TOKEN_TILES][4];
 #pragma unroll
@@ -87,16 +89,15 @@ struct Step {
             for (u32 f = 0; f < TILES; f++) TILE::operands(tiles + f * TILE::BYTES, lane, pair, a[f]);
 #pragma unroll
             for (u32 n = 0; n < TOKEN_TILES; n++) {
-                const uint4 b = *(const uint4*)(x + (pair * TOKENS + token + n * 8) * PAIR + lane * 16);
+                const uint4 b = *(const uint4*)(x + n * UNIT_BYTES + pair * UNIT_ROWS * PAIR + lane * 16);
 #pragma unroll
                 for (u32 f = 0; f < TILES; f++) TILE::add(head[f], pair, a[f], b, sum[f][n]);
             }
         }
 #pragma unroll
         for (u32 n = 0; n < TOKEN_TILES; n++) {
-            const u32 first = token + n * 8;
-            const float2 scale = *(const float2*)(x + TOKENS * 256 + (first + lane % 4 * 2) * 4);
-            const uint2 sums = *(const uint2*)(x + TOKENS * 260 + first * 32 + lane * 8);
+            const float2 scale = *(const float2*)(x + n * UNIT_BYTES + UNIT_SCALES + lane % 4 * 8);
+            const uint2 sums = *(const uint2*)(x + n * UNIT_BYTES + UNIT_SUMS + lane * 8);
 #pragma unroll
             for (u32 f = 0; f < TILES; f++) TILE::finish(head[f], scale, sums, sum[f][n], acc[f][n]);
         }
@@ -106,18 +107,24 @@ struct Step {
 template <>
 struct Step<TileBF16> {
     static constexpr u32 COLUMNS = 64;
-    static constexpr u32 X_BYTES = 128;
+    static constexpr u32 X_BYTES = 8 * 128;
 
+    __device__ static __forceinline__ const u8* x_of(const Activations& x, u32 step, u32 first_row) {
+        return (const u8*)x.halves + step * x_stride(x) + (u64)first_row * GROUP * 2;
+    }
+    __device__ static __forceinline__ u64 x_stride(const Activations& x) { return (u64)x.padded_rows * GROUP * 4; }
+
+    // In shared memory [eight tokens][group][token][32].
     template <u32 TOKENS>
-    __device__ static __forceinline__ void load_x(u8* to, const Activations& x, u32 step, u32 first_row) {
+    __device__ static __forceinline__ void load_x(SharedAddress to, const u8* from, const Activations& x) {
         for (u32 i = threadIdx.x; i < TOKENS * 8; i += WARPS * 32) {
-            const u32 group = i / (TOKENS * 4), rest = i % (TOKENS * 4);
-            copy_async_16(to + i * 16, x.halves + ((u64)(step * 2 + group) * x.padded_rows + first_row) * GROUP + rest * 8);
+            const u32 tile = i / 64, group = i / 32 % 2, rest = i % 32;
+            copy_async_16(to + i * 16, from + (u64)group * x.padded_rows * GROUP * 2 + (tile * 32 + rest) * 16);
         }
     }
 
     template <class VARIANT>
-    __device__ static __forceinline__ void add(const u8* tiles, const u8* x, u32 lane, u32 token,
+    __device__ static __forceinline__ void add(const u8* tiles, const u8* x, u32 lane,
                                                float (&acc)[VARIANT::TILES][VARIANT::TOKEN_TILES][4]) {
 #pragma unroll
         for (u32 group = 0; group < 2; group++)
@@ -128,7 +135,7 @@ struct Step<TileBF16> {
                 const u32 first[4] = {low.x, low.y, low.z, low.w}, second[4] = {high.x, high.y, high.z, high.w};
 #pragma unroll
                 for (u32 n = 0; n < VARIANT::TOKEN_TILES; n++) {
-                    const uint4 b = *(const uint4*)(x + (group * VARIANT::TOKENS + token + n * 8) * 64 + lane * 16);
+                    const uint4 b = *(const uint4*)(x + n * X_BYTES + group * 512 + lane * 16);
                     mma_bf16(acc[f][n], first, b.x, b.y);
                     mma_bf16(acc[f][n], second, b.z, b.w);
                 }
@@ -142,38 +149,50 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
     constexpr u32 TOKENS = VARIANT::TOKENS, TILES = VARIANT::TILES, TOKEN_TILES = VARIANT::TOKEN_TILES;
     constexpr u32 CHUNK = VARIANT::CHUNK, STEPS_PER_UNIT = COLUMN_UNIT / STEP::COLUMNS;
     constexpr int STAGES = VARIANT::template STAGES<TILE>;
-    constexpr u32 STAGE_BYTES = WARPS * TILE::BYTES, X_BYTES = TOKENS * STEP::X_BYTES;
+    constexpr u32 STAGE_BYTES = WARPS * TILE::BYTES, RING_BYTES = STAGES * STAGE_BYTES;
+    constexpr u32 X_BYTES = TOKENS / 8 * STEP::X_BYTES, XS_BYTES = 2 * CHUNK * X_BYTES;
     static_assert(TILES == 1 || CHUNK == 1, "warps that share tiles meet at every step");
 
     const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const u32 first_tile = (blockIdx.y - part.first_block) * WARPS, first_row = blockIdx.x * TOKENS;
     const u32 units = p.x.columns / COLUMN_UNIT, steps = units * STEPS_PER_UNIT;
     // What this warp loads, and what it computes: its own tile, or two tiles for half of the tokens.
-    const u32 own_tile = first_tile + warp, slot = warp * TILES % WARPS, token = warp * TILES / WARPS * (TOKENS / 2);
+    const u32 own_tile = first_tile + warp, slot = warp * TILES % WARPS, token_tile = warp * TILES / WARPS * TOKEN_TILES;
     const bool loads = own_tile < part.tiles, computes = first_tile + slot < part.tiles;
-    const u8* weights = part.weights + (u64)(loads ? own_tile : 0) * steps * TILE::BYTES;
-    u8* ring = shared;
-    u8* xs = shared + STAGES * STAGE_BYTES;
-    float4* totals = (float4*)(xs + 2 * CHUNK * X_BYTES) + threadIdx.x;
 
     auto boundary = [&](u32 split) { return (u32)((u64)split * units / p.splits) * STEPS_PER_UNIT; };
     u32 split = VARIANT::WALKS_SPLITS ? 0 : blockIdx.z;
     const u32 begin = boundary(split), end = VARIANT::WALKS_SPLITS ? steps : boundary(split + 1);
     u32 split_end = boundary(split + 1);
 
-    auto load_weights = [&](u32 step) {
-        if (!loads || step >= end) return;
-        u8* to = ring + (step - begin) % STAGES * STAGE_BYTES + warp * TILE::BYTES;
-        const u8* from = weights + (u64)step * TILE::BYTES;
+    u8* xs = shared + RING_BYTES;
+    float4* totals = (float4*)(xs + XS_BYTES) + threadIdx.x;
+    // Where the next stage goes and comes from.
+    u32 weights_at = 0, weights_left = loads ? end - begin : 0;
+    const SharedAddress ring_to = shared_address(shared) + warp * TILE::BYTES + lane * 16;
+    const u8* weights = part.weights + ((u64)(loads ? own_tile : 0) * steps + begin) * TILE::BYTES + lane * 16;
+    auto load_weights = [&] {
+        constexpr u32 COPIES = TILE::BYTES / 16;
+        if (weights_left > 0) {
+            weights_left--;
 #pragma unroll
-        for (u32 i = 0; i < (TILE::BYTES / 16 + 31) / 32; i++)
-            if (i * 32 + lane < TILE::BYTES / 16) copy_async_16(to + (i * 32 + lane) * 16, from + (i * 32 + lane) * 16);
-    };
-    auto load_x = [&](u32 chunk) {
-        for (u32 i = 0; i < CHUNK; i++) {
-            const u32 step = begin + chunk * CHUNK + i;
-            if (step < end) STEP::template load_x<TOKENS>(xs + (chunk % 2 * CHUNK + i) * X_BYTES, p.x, step, first_row);
+            for (u32 i = 0; i < COPIES; i += 32)
+                if (i + 32 <= COPIES || lane < COPIES - i) copy_async_16(ring_to + weights_at + i * 16, weights + i * 16);
         }
+        weights += TILE::BYTES;
+        weights_at = weights_at == RING_BYTES - STAGE_BYTES ? 0 : weights_at + STAGE_BYTES;
+    };
+    u32 x_at = 0, x_left = end - begin;
+    const SharedAddress xs_to = shared_address(xs);
+    const u8* x_from = STEP::x_of(p.x, begin, first_row);
+    const u64 x_stride = STEP::x_stride(p.x);
+    auto load_chunk = [&] {
+#pragma unroll
+        for (u32 i = 0; i < CHUNK; i++)
+            if (i < x_left) STEP::template load_x<TOKENS>(xs_to + x_at + i * X_BYTES, x_from + i * x_stride, p.x);
+        x_left -= min(x_left, CHUNK);
+        x_from += CHUNK * x_stride;
+        x_at = CHUNK * X_BYTES - x_at;
     };
 
     float acc[TILES][TOKEN_TILES][4];
@@ -187,33 +206,36 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
     };
     clear();
 
+#pragma unroll
     for (u32 i = 0; i + 1 < STAGES; i++) {
-        load_weights(begin + i);
+        load_weights();
         copy_async_commit();
     }
     let_next_kernel_start();
     wait_for_previous_kernel();
-    load_x(0);
+    load_chunk();
     copy_async_commit();
     copy_async_wait<0>();
     // From here on a group of copies is committed at each step. Those for a step were committed STAGES - 1 steps before
     // it, activations for a chunk CHUNK steps before it.
     static_assert(CHUNK + 1 >= STAGES);
+    u32 stage = 0, x = 0, chunk_step = 0;
     for (u32 step = begin; step < end; step++) {
-        const u32 index = step - begin;
-        if (index > 0) copy_async_wait<STAGES - 2>();
-        if (index % CHUNK == 0) {
+        copy_async_wait<STAGES - 2>();
+        if (chunk_step == 0) {
             __syncthreads();
-            load_x(index / CHUNK + 1);
+            load_chunk();
         } else {
             warp_barrier();
         }
-        load_weights(step + STAGES - 1);
+        chunk_step = chunk_step == CHUNK - 1 ? 0 : chunk_step + 1;
+        load_weights();
         copy_async_commit();
 
         if (computes)
-            STEP::template add<VARIANT>(ring + index % STAGES * STAGE_BYTES + slot * TILE::BYTES,
-                                        xs + index % (2 * CHUNK) * X_BYTES, lane, token, acc);
+            STEP::template add<VARIANT>(shared + stage + slot * TILE::BYTES, xs + x + token_tile * STEP::X_BYTES, lane, acc);
+        stage = stage == RING_BYTES - STAGE_BYTES ? 0 : stage + STAGE_BYTES;
+        x = x == XS_BYTES - X_BYTES ? 0 : x + X_BYTES;
         if (VARIANT::WALKS_SPLITS && step + 1 == split_end) {
 #pragma unroll
             for (u32 f = 0; f < TILES; f++)
@@ -248,7 +270,7 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
             }
 #pragma unroll
             for (u32 i = 0; i < 4; i++) {
-                const u32 row = first_row + token + n * 8 + lane % 4 * 2 + i % 2;
+                const u32 row = first_row + (token_tile + n) * 8 + lane % 4 * 2 + i % 2;
                 if (row < p.rows) out[(u64)row * p.stride + feature + i / 2 * 8] = result[i];
             }
         }

@@ -70,9 +70,11 @@ __device__ __forceinline__ void let_next_kernel_start() {
 #endif
 }
 
+typedef u32 SharedAddress;
+__device__ __forceinline__ SharedAddress shared_address(const void* at) { return (u32)__cvta_generic_to_shared(at); }
+
 // Copies 16 bytes to shared memory without passing through registers; both addresses are multiples of 16.
-__device__ __forceinline__ void copy_async_16(void* shared, const void* global) {
-    u32 to = (u32)__cvta_generic_to_shared(shared);
+__device__ __forceinline__ void copy_async_16(SharedAddress to, const void* global) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
 }
 

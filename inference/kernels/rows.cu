@@ -40,8 +40,14 @@ extern "C" __global__ void __launch_bounds__(NORMALIZE_THREADS)
     __shared__ float squares[NORMALIZE_THREADS / 32];
     float4* kept = (float4*)shared;
     let_next_kernel_start();
+    const u32 row = p.wanted ? p.wanted[blockIdx.x] : blockIdx.x, quads = p.columns / 4;
+    const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    auto weight_of = [&](u32 unit, u32 i) {
+        const u32 quad = unit * (COLUMN_UNIT / 4) + lane * 2 + i;
+        return quad < quads ? ((const float4*)p.weight)[quad] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    };
+    const float4 first_weights[2] = {weight_of(warp, 0), weight_of(warp, 1)};
     wait_for_previous_kernel();
-    const u32 row = p.wanted ? p.wanted[blockIdx.x] : blockIdx.x, quads = p.columns / 4, lane = threadIdx.x % 32;
     float4* residual = (float4*)(p.residual + (u64)row * p.columns);
     float square = 0.0f;
     for (u32 i = threadIdx.x; i < quads; i += NORMALIZE_THREADS) {
@@ -59,13 +65,14 @@ extern "C" __global__ void __launch_bounds__(NORMALIZE_THREADS)
     float sum = squares[lane];
     for (u32 distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(FULL_WARP, sum, distance);
     const float scale = 1.0f / sqrtf(sum / (float)p.columns + p.epsilon);
-    for (u32 unit = threadIdx.x / 32; unit < p.out.columns / COLUMN_UNIT; unit += NORMALIZE_THREADS / 32) {
+    for (u32 unit = warp; unit < p.out.columns / COLUMN_UNIT; unit += NORMALIZE_THREADS / 32) {
         float v[8];
 #pragma unroll
         for (u32 i = 0; i < 2; i++) {
             const u32 quad = unit * (COLUMN_UNIT / 4) + lane * 2 + i;
-            float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f), w = x;
-            if (quad < quads) x = kept[quad], w = ((const float4*)p.weight)[quad];
+            const float4 w = unit == warp ? first_weights[i] : weight_of(unit, i);
+            float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            if (quad < quads) x = kept[quad];
             v[i * 4] = x.x * (scale * w.x), v[i * 4 + 1] = x.y * (scale * w.y);
             v[i * 4 + 2] = x.z * (scale * w.z), v[i * 4 + 3] = x.w * (scale * w.w);
         }

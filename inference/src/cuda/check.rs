@@ -11,7 +11,7 @@ use super::{
     buffers::{Buffer, Uploader},
     multiply::Products,
     params::{Activations, GateParams, NormalizeParams, PackParams, Partial},
-    rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision, SUMS},
+    rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision, UNIT_BYTES, UNIT_ROWS},
     step::Step,
     tiles::{COLUMN_UNIT, Format, GROUP},
 };
@@ -155,23 +155,29 @@ fn read_activations(
     rows: usize,
     columns: usize,
 ) -> Result<ReadActivations, GpuError> {
-    let stored = buffer.read(gpu, x)?;
+    let (units, stored_halves) = buffer.read(gpu, x)?;
     let padded = x.padded_rows as usize;
     let mut out =
         ReadActivations { halves: vec![0.0; rows * columns], bytes: vec![0.0; rows * columns], wrong: 0.0 };
     for group in 0..x.columns as usize / GROUP {
         for row in 0..rows {
-            let unit = group * GROUP / COLUMN_UNIT * padded + row;
-            let scale = stored.scales[unit];
+            let unit = group * GROUP / COLUMN_UNIT * (padded / UNIT_ROWS) + row / UNIT_ROWS;
+            let unit = &units[unit * UNIT_BYTES..][..UNIT_BYTES];
+            let (values, rest) = unit.split_at(UNIT_ROWS * COLUMN_UNIT);
+            let (scales, sums) = rest.split_at(UNIT_ROWS * 4);
+            let row_in_unit = row % UNIT_ROWS;
+            let scale: [u8; 4] = scales[row_in_unit * 4..][..4].try_into().expect("four bytes");
+            let scale = f32::from_le_bytes(scale);
             let mut sum = 0;
             for k in 0..GROUP {
                 // Bytes: word k / 4 of eight, in pairs of groups; halves: as `activations.cuh` says.
-                let (pair, word) = (group / 2 * padded + row, k / 4);
-                let at = pair * 64 + word % 4 * 16 + group % 2 * 8 + word / 4 * 4 + k % 4;
-                let (byte, column) = (stored.values[at], group * GROUP + k);
+                let (pair, word) = (group % 8 / 2 * UNIT_ROWS + row_in_unit, k / 4);
+                let byte =
+                    values[pair * 64 + word % 4 * 16 + group % 2 * 8 + word / 4 * 4 + k % 4].cast_signed();
+                let column = group * GROUP + k;
                 sum += i32::from(byte);
-                let half =
-                    stored.halves[(group * padded + row) * GROUP + k % 16 / 4 * 8 + k / 16 * 4 + k % 4].to_f32();
+                let at = (group * padded + row) * GROUP + k % 16 / 4 * 8 + k / 16 * 4 + k % 4;
+                let half = stored_halves[at].to_f32();
                 let value = f32::from(byte) * scale;
                 let exact_to = 0.51 * scale + half.abs() / 200.0;
                 if scale.is_nan() || (value - half).abs() > exact_to || (column >= columns && byte != 0) {
@@ -182,9 +188,11 @@ fn read_activations(
                     out.bytes[row * columns + column] = value;
                 }
             }
-            let at = unit * SUMS + group % 8 / 2 * 4 + group % 2;
-            let stored_sum = stored.sums[at].to_f32() + stored.sums[at + 2].to_f32();
-            out.wrong += f64::from(u8::from(stored_sum != sum as f32));
+            let term = |index: usize| {
+                let at = row_in_unit * 32 + (group % 8 / 2 * 4 + group % 2 + index * 2) * 2;
+                bf16::from_le_bytes([sums[at], sums[at + 1]]).to_f32()
+            };
+            out.wrong += f64::from(u8::from(term(0) + term(1) != sum as f32));
         }
     }
     Ok(out)

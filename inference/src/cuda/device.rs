@@ -7,7 +7,7 @@ use std::{
 
 use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DeviceRepr, DriverError, result, sys};
 
-use super::kernels::Kernels;
+use super::kernels::{Code, Kernels};
 
 /// The oldest devices with bf16 tensor cores and asynchronous copies: Ampere.
 const OLDEST_CAPABILITY: (i32, i32) = (8, 0);
@@ -104,11 +104,12 @@ impl Gpu {
         let shared_bytes =
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize;
         let stream = context.new_stream().map_err(driver)?;
-        let kernels = Kernels::load(&context, capability, shared_bytes)?;
+        let code = Code::of(capability);
+        let kernels = Kernels::load(&context, code, shared_bytes)?;
         let mut version = 0;
         // SAFETY: writes one integer.
         unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(driver)?;
-        let starts_early = capability == (9, 0) && version >= EARLY_START_DRIVER;
+        let starts_early = code == Code::Hopper && version >= EARLY_START_DRIVER;
         Ok(Self { context, stream, kernels, index, name, capability, multiprocessors, shared_bytes, starts_early })
     }
 

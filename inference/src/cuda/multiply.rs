@@ -4,7 +4,7 @@ use super::{
     Gpu, GpuError,
     buffers::DeviceMatrix,
     params::{Activations, MAX_PARTS, MultiplyParams, Part, Partial},
-    rows::{Precision, SUMS},
+    rows::{Precision, UNIT_BYTES, UNIT_ROWS},
     tiles::{COLUMN_UNIT, Format, TILE_FEATURES, padded_columns},
 };
 
@@ -60,11 +60,18 @@ impl Variant {
     fn shared_bytes(&self, format: Format) -> usize {
         let stage = WARPS * format.tile_bytes();
         let stages = (self.ring / stage).clamp(2, (self.chunk + 1).max(2));
-        // Bytes, a scale and the sums of a unit of columns; or the bf16 of a tile's columns.
-        let activations = if format == Format::Bf16 { 64 * 2 } else { COLUMN_UNIT + 4 + 2 * SUMS };
+        // Of a unit of columns; or the bf16 of a tile's columns.
+        let activations = if format == Format::Bf16 { 64 * 2 } else { UNIT_BYTES / UNIT_ROWS };
         let totals = if self.use_for == UseFor::ManyRows { self.tokens * WARPS * TILE_FEATURES * 4 } else { 0 };
         stages * stage + 2 * self.chunk * self.tokens * activations + totals
     }
+}
+
+/// Pieces of `units` units of columns that give the shortest time when `blocks` blocks do one piece each and the device
+/// holds `at_once` blocks. A block's start and end cost about as much as a unit and a half (measured on an H200).
+fn best_splits(at_once: usize, blocks: usize, units: usize) -> usize {
+    let half_units = |splits: usize| (blocks * splits).div_ceil(at_once) * (2 * units.div_ceil(splits) + 3);
+    (1..=units.div_ceil(2)).min_by_key(|splits| half_units(*splits)).unwrap_or(1)
 }
 
 /// Matrices with a common input, computed by one launch: query, key and value; gate and up; or one alone.
@@ -93,7 +100,7 @@ impl Products {
             blocks += tiles(matrix).div_ceil(WARPS);
         }
         let units = padded_columns(matrices[0].columns) / COLUMN_UNIT;
-        let splits = (gpu.multiprocessors * BLOCKS_PER_MULTIPROCESSOR / blocks).clamp(1, units.div_ceil(2));
+        let splits = best_splits(gpu.multiprocessors * BLOCKS_PER_MULTIPROCESSOR, blocks, units);
         Self { matrices, columns, stride, splits, blocks }
     }
 

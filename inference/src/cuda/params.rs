@@ -41,9 +41,7 @@ pub struct Part {
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Activations {
-    pub values: CUdeviceptr,
-    pub scales: CUdeviceptr,
-    pub sums: CUdeviceptr,
+    pub units: CUdeviceptr,
     /// 0 where no reader takes bf16.
     pub halves: CUdeviceptr,
     pub padded_rows: u32,

@@ -20,11 +20,14 @@ pub enum Precision {
     BytesAndHalves,
 }
 
+/// Rows whose 256 columns lie together.
+pub(super) const UNIT_ROWS: usize = 8;
+/// Bytes of such rows: their values, scales, and sums of groups of columns in 16 terms, as `activations.cuh` has them.
+pub(super) const UNIT_BYTES: usize = UNIT_ROWS * (COLUMN_UNIT + 4 + 32);
+
 /// Room for the activations that a product reads; each producer fills it anew.
 pub struct ActivationBuffer {
-    values: Buffer,
-    scales: Buffer,
-    sums: Buffer,
+    units: Buffer,
     halves: Option<Buffer>,
 }
 
@@ -35,60 +38,40 @@ impl ActivationBuffer {
             Precision::Bytes => None,
             Precision::BytesAndHalves => Some(empty()?),
         };
-        Ok(Self { values: empty()?, scales: empty()?, sums: empty()?, halves })
+        Ok(Self { units: empty()?, halves })
     }
 
     /// Where the buffer lies at present.
-    pub(super) fn addresses(&self) -> [CUdeviceptr; 4] {
-        let halves = self.halves.as_ref().map_or(0, Buffer::address);
-        [self.values.address(), self.scales.address(), self.sums.address(), halves]
+    pub(super) fn addresses(&self) -> [CUdeviceptr; 2] {
+        [self.units.address(), self.halves.as_ref().map_or(0, Buffer::address)]
     }
 
     /// Makes room for `rows` rows of up to `columns` columns.
     pub fn reserve(&mut self, gpu: &Gpu, rows: usize, columns: usize) -> Result<(), GpuError> {
-        let values = padded_rows(rows) * padded_columns(columns);
-        self.values.reserve(gpu, "activations", values)?;
-        self.scales.reserve(gpu, "activations", values / COLUMN_UNIT * 4)?;
-        self.sums.reserve(gpu, "activations", values / COLUMN_UNIT * SUMS * 2)?;
-        self.halves.as_mut().map_or(Ok(()), |halves| halves.reserve(gpu, "activations", values * 2))
+        let (rows, columns) = (padded_rows(rows), padded_columns(columns));
+        self.units.reserve(gpu, "activations", rows / UNIT_ROWS * columns / COLUMN_UNIT * UNIT_BYTES)?;
+        self.halves.as_mut().map_or(Ok(()), |halves| halves.reserve(gpu, "activations", rows * columns * 2))
     }
 
     /// The buffer as `rows` rows of `columns` columns; [`Self::reserve`] must have made room for them.
     pub fn shaped(&self, rows: usize, columns: usize) -> Activations {
         let (rows, columns) = (padded_rows(rows), padded_columns(columns));
-        assert!(self.values.len() >= rows * columns);
-        let [values, scales, sums, halves] = self.addresses();
-        Activations { values, scales, sums, halves, padded_rows: rows as u32, columns: columns as u32 }
+        assert!(self.units.len() >= rows / UNIT_ROWS * columns / COLUMN_UNIT * UNIT_BYTES);
+        let [units, halves] = self.addresses();
+        Activations { units, halves, padded_rows: rows as u32, columns: columns as u32 }
     }
 
-    /// Activations in this buffer, as they lie there: bytes, scales, sums, halves.
-    pub(super) fn read(&self, gpu: &Gpu, x: Activations) -> Result<StoredActivations, GpuError> {
+    /// The units and halves of activations in this buffer, as they lie there.
+    pub(super) fn read(&self, gpu: &Gpu, x: Activations) -> Result<(Vec<u8>, Vec<bf16>), GpuError> {
         let count = x.padded_rows as usize * x.columns as usize;
-        let mut stored = StoredActivations {
-            values: vec![0; count],
-            scales: vec![0.0; count / COLUMN_UNIT],
-            sums: vec![bf16::ZERO; count / COLUMN_UNIT * SUMS],
-            halves: vec![bf16::ZERO; if self.halves.is_some() { count } else { 0 }],
-        };
-        self.values.read(gpu, &mut stored.values)?;
-        self.scales.read(gpu, &mut stored.scales)?;
-        self.sums.read(gpu, &mut stored.sums)?;
-        if let Some(halves) = &self.halves {
-            halves.read(gpu, &mut stored.halves)?;
+        let mut units = vec![0; count / UNIT_ROWS / COLUMN_UNIT * UNIT_BYTES];
+        let mut halves = vec![bf16::ZERO; if self.halves.is_some() { count } else { 0 }];
+        self.units.read(gpu, &mut units)?;
+        if let Some(buffer) = &self.halves {
+            buffer.read(gpu, &mut halves)?;
         }
-        Ok(stored)
+        Ok((units, halves))
     }
-}
-
-/// Terms of the sums of 256 columns: two for each group of 32.
-pub(super) const SUMS: usize = 16;
-
-/// The arrays of `activations.cuh`.
-pub(super) struct StoredActivations {
-    pub values: Vec<i8>,
-    pub scales: Vec<f32>,
-    pub sums: Vec<bf16>,
-    pub halves: Vec<bf16>,
 }
 
 /// No update: the residual is complete already.
