@@ -70,32 +70,29 @@ struct Partial {
     u32 stride;
 };
 
-__device__ __forceinline__ void add4(float4& sum, float4 v) { sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w; }
+__device__ __forceinline__ void add_to(float4& sum, float4 v) { sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w; }
+__device__ __forceinline__ void add_to(float& sum, float v) { sum += v; }
 
-// Pieces are read a few at once: each takes as long as all of them.
-__device__ __forceinline__ float4 read_partial(const Partial& p, u32 row, u32 column) {
-    constexpr u32 AT_ONCE = 8;
-    const float* at = p.values + (u64)row * p.stride + column;
+// COUNT values from `at` on, each the sum of its pieces. Pieces are read AT_ONCE together: each alone takes as long.
+template <u32 AT_ONCE, u32 COUNT, class VALUE>
+__device__ __forceinline__ void read_pieces(const Partial& p, const float* const (&at)[COUNT], VALUE (&sum)[COUNT]) {
     const u64 step = (u64)p.rows * p.stride;
-    float4 sum = *(const float4*)at;
-    for (u32 split = 1; split < p.splits; split += AT_ONCE) {
-        float4 v[AT_ONCE];
+    for (u32 first = 0; first < p.splits; first += AT_ONCE) {
+        VALUE v[AT_ONCE][COUNT];
 #pragma unroll
         for (u32 i = 0; i < AT_ONCE; i++)
-            if (split + i < p.splits) v[i] = *(const float4*)(at + (split + i) * step);
+#pragma unroll
+            for (u32 n = 0; n < COUNT; n++)
+                if (first + i < p.splits) v[i][n] = *(const VALUE*)(at[n] + (first + i) * step);
 #pragma unroll
         for (u32 i = 0; i < AT_ONCE; i++)
-            if (split + i < p.splits) add4(sum, v[i]);
-    }
-    return sum;
-}
-
-// Eight columns from `column` on, those from `columns` on as zeros; `columns` is a multiple of 4.
-__device__ __forceinline__ void read_partial_8(const Partial& p, u32 row, u32 column, u32 columns, float (&v)[8]) {
 #pragma unroll
-    for (u32 i = 0; i < 2; i++) {
-        float4 quad = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        if (column + i * 4 < columns) quad = read_partial(p, row, column + i * 4);
-        v[i * 4] = quad.x, v[i * 4 + 1] = quad.y, v[i * 4 + 2] = quad.z, v[i * 4 + 3] = quad.w;
+            for (u32 n = 0; n < COUNT; n++) {
+                if (first + i >= p.splits) continue;
+                if (first + i == 0)
+                    sum[n] = v[i][n];
+                else
+                    add_to(sum[n], v[i][n]);
+            }
     }
 }

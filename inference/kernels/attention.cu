@@ -39,23 +39,6 @@ struct RotateParams {
 
 __device__ __forceinline__ u16 to_bf16(float x) { return (u16)pack_bf16x2(x, 0.0f); }
 
-__device__ __forceinline__ float read_one(const Partial& p, u32 row, u32 column) {
-    const float* at = p.values + (u64)row * p.stride + column;
-    const u64 step = (u64)p.rows * p.stride;
-    constexpr u32 AT_ONCE = 8;
-    float sum = *at;
-    for (u32 split = 1; split < p.splits; split += AT_ONCE) {
-        float v[AT_ONCE];
-#pragma unroll
-        for (u32 i = 0; i < AT_ONCE; i++)
-            if (split + i < p.splits) v[i] = at[(split + i) * step];
-#pragma unroll
-        for (u32 i = 0; i < AT_ONCE; i++)
-            if (split + i < p.splits) sum += v[i];
-    }
-    return sum;
-}
-
 // One block a (head, row): heads of the query, then of keys, then of values. A thread does a pair of dimensions.
 extern "C" __global__ void __launch_bounds__(64) rotate(const __grid_constant__ RotateParams p) {
     let_next_kernel_start();
@@ -74,8 +57,11 @@ extern "C" __global__ void __launch_bounds__(64) rotate(const __grid_constant__ 
     if (!is_value) sincosf((float)position * p.frequencies[pair], &sine, &cosine);
     const u32 block = is_query ? 0 : p.tables[p.table_starts[row] + position / PAGE], token = position % PAGE;
     wait_for_previous_kernel();
-    float a = read_one(p.products, row, column + first) + bias[0];
-    float b = read_one(p.products, row, column + second) + bias[1];
+    const float* products = p.products.values + (u64)row * p.products.stride + column;
+    const float* const at[2] = {products + first, products + second};
+    float sums[2];
+    read_pieces<8>(p.products, at, sums);
+    float a = sums[0] + bias[0], b = sums[1] + bias[1];
     if (!is_value) {
         const float turned = a * cosine - b * sine;
         b = b * cosine + a * sine;
@@ -169,26 +155,52 @@ __device__ __forceinline__ void load_query(const AttendParams& p, const ItemTile
     q.last_page = last_page(tile, group);
 }
 
+// Where the pages of a chunk lie in a plane, the last one for those beyond it.
 template <int DIMENSION>
-__device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQuery<DIMENSION>& q, const u32* table,
-                                             u32 kv_head, u32 chunk, ChunkResult<DIMENSION>& out) {
+__device__ __forceinline__ void chunk_pages(const AttendParams& p, const u32* table, u32 kv_head, u32 chunk, u32 last,
+                                            u64 (&pages)[CHUNK_PAGES]) {
+#pragma unroll
+    for (u32 page = 0; page < CHUNK_PAGES; page++)
+        pages[page] = ((u64)table[min(chunk * CHUNK_PAGES + page, last)] * p.kv_heads + kv_head) * PAGE * DIMENSION;
+}
+
+// FETCHES_AHEAD has all keys, then all values in flight at once, where there are registers for them.
+template <int DIMENSION, bool FETCHES_AHEAD>
+__device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQuery<DIMENSION>& q,
+                                             const u64 (&pages)[CHUNK_PAGES], u32 chunk, ChunkResult<DIMENSION>& out) {
+    constexpr u32 AHEAD = FETCHES_AHEAD ? CHUNK_PAGES : 1, LOADS = DIMENSION / 16;
     const u32 lane = threadIdx.x % 32;
-    u64 pages[CHUNK_PAGES];
     float scores[CHUNK_PAGES * 2][4];
+    uint4 fetched[AHEAD][LOADS];
+    auto fetch_keys = [&](u32 page, uint4 (&to)[LOADS]) {
+#pragma unroll
+        for (u32 part = 0; part < 2; part++) {
+            const uint4* key = (const uint4*)(p.keys + pages[page] + (part * 8 + lane / 4) * DIMENSION);
+#pragma unroll
+            for (u32 i = 0; i < DIMENSION / 32; i++) to[part * (DIMENSION / 32) + i] = key[i * 4 + lane % 4];
+        }
+    };
+    auto fetch_values = [&](u32 page, uint4 (&to)[LOADS]) {
+        const uint4* value = (const uint4*)(p.values + pages[page]);
+#pragma unroll
+        for (u32 i = 0; i < DIMENSION / 16; i++) to[i] = value[i * 32 + lane];
+    };
+    if (FETCHES_AHEAD)
+#pragma unroll
+        for (u32 page = 0; page < AHEAD; page++) fetch_keys(page, fetched[page]);
 #pragma unroll
     for (u32 page = 0; page < CHUNK_PAGES; page++) {
         const u32 index = chunk * CHUNK_PAGES + page;
-        pages[page] = ((u64)table[min(index, q.last_page)] * p.kv_heads + kv_head) * PAGE * DIMENSION;
+        if (!FETCHES_AHEAD && index <= q.last_page) fetch_keys(page, fetched[0]);
 #pragma unroll
         for (u32 part = 0; part < 2; part++) {
             float(&score)[4] = scores[page * 2 + part];
 #pragma unroll
             for (u32 i = 0; i < 4; i++) score[i] = 0.0f;
             if (index <= q.last_page) {
-                const uint4* key = (const uint4*)(p.keys + pages[page] + (part * 8 + lane / 4) * DIMENSION);
 #pragma unroll
                 for (u32 i = 0; i < DIMENSION / 32; i++) {
-                    uint4 b = key[i * 4 + lane % 4];
+                    const uint4 b = fetched[page % AHEAD][part * (DIMENSION / 32) + i];
                     mma_bf16(score, q.fragments[2 * i], b.x, b.y);
                     mma_bf16(score, q.fragments[2 * i + 1], b.z, b.w);
                 }
@@ -200,6 +212,9 @@ __device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQu
             }
         }
     }
+    if (FETCHES_AHEAD)
+#pragma unroll
+        for (u32 page = 0; page < AHEAD; page++) fetch_values(page, fetched[page]);
 #pragma unroll
     for (u32 half = 0; half < 2; half++) {
         float maximum = MINUS_INFINITY;
@@ -228,10 +243,10 @@ __device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQu
             out.total[half] += low_bf16(weights[i]) + high_bf16(weights[i]);
         }
         if (chunk * CHUNK_PAGES + page <= q.last_page) {
-            const uint4* value = (const uint4*)(p.values + pages[page]);
+            if (!FETCHES_AHEAD) fetch_values(page, fetched[0]);
 #pragma unroll
             for (u32 i = 0; i < DIMENSION / 16; i++) {
-                uint4 b = value[i * 32 + lane];
+                const uint4 b = fetched[page % AHEAD][i];
                 mma_bf16(out.sums[2 * i], weights, b.x, b.y);
                 mma_bf16(out.sums[2 * i + 1], weights, b.z, b.w);
             }
@@ -275,7 +290,9 @@ __device__ __forceinline__ void chunks(const AttendParams& p) {
     const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, kv_head = blockIdx.y, group = p.heads / p.kv_heads;
     const u32 span = blockIdx.z, chunk = span * SPAN_CHUNKS + warp;
     const ItemTile tile = p.tiles[blockIdx.x];
-    const u32 chunk_count = last_page(tile, group) / CHUNK_PAGES + 1;
+    const u32 last = last_page(tile, group), chunk_count = last / CHUNK_PAGES + 1;
+    u64 pages[CHUNK_PAGES];
+    chunk_pages<DIMENSION>(p, p.tables + tile.table_start, kv_head, chunk, last, pages);
     // A block that returns must have waited too: the next kernel takes its end for the end of all before it.
     wait_for_previous_kernel();
     if (span * SPAN_CHUNKS >= chunk_count) return;
@@ -283,7 +300,7 @@ __device__ __forceinline__ void chunks(const AttendParams& p) {
     load_query(p, tile, kv_head, q);
     if (chunk < chunk_count) {
         ChunkResult<DIMENSION> result;
-        attend_chunk(p, q, p.tables + tile.table_start, kv_head, chunk, result);
+        attend_chunk<DIMENSION, true>(p, q, pages, chunk, result);
 #pragma unroll
         for (u32 half = 0; half < 2; half++) {
             const u32 item = warp * TILE_ITEMS + lane / 4 + half * 8;
@@ -345,7 +362,9 @@ __device__ __forceinline__ void prompt(const AttendParams& p) {
         const u32 end = min(first + SPAN_CHUNKS, chunk_count);
         for (u32 chunk = first; chunk < end; chunk++) {
             ChunkResult<DIMENSION> result;
-            attend_chunk(p, q, p.tables + tile.table_start, kv_head, chunk, result);
+            u64 pages[CHUNK_PAGES];
+            chunk_pages<DIMENSION>(p, p.tables + tile.table_start, kv_head, chunk, q.last_page, pages);
+            attend_chunk<DIMENSION, false>(p, q, pages, chunk, result);
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
                 float keep, take;

@@ -10,6 +10,7 @@
 // for itself; it is filled before the kernel waits for the one that makes the activations.
 #include "activations.cuh"
 
+// Warps of a block, where the launch does not say otherwise.
 constexpr u32 WARPS = 8;
 constexpr u32 MAX_PARTS = 3;
 
@@ -18,7 +19,7 @@ struct Part {
     const u8* weights;  // [tiles][columns / tile columns] tiles
     u32 format;
     u32 tiles;
-    u32 first_block;  // along grid y; each block does WARPS tiles
+    u32 first_block;  // along grid y; each block does a tile a warp
     u32 column;       // of the output
 };
 
@@ -32,7 +33,7 @@ struct MultiplyParams {
     u32 splits;
 };
 
-// TOKENS a block; RING bytes of weights, as whole stages; CHUNK columns' steps of activations held at once, twice.
+// TOKENS a block; RING bytes of weights a warp, as whole stages; CHUNK columns' steps of activations held at once, twice.
 template <int TOKENS_, int RING, int CHUNK_, bool WALKS_SPLITS_>
 struct Variant {
     static constexpr u32 TOKENS = TOKENS_, CHUNK = CHUNK_;
@@ -41,7 +42,7 @@ struct Variant {
     static constexpr u32 TILES = TOKENS == 128 ? 2 : 1;
     static constexpr u32 TOKEN_TILES = TOKENS / 8 / TILES;
     template <class TILE>
-    static constexpr int FITTING = RING / (int)(WARPS * TILE::BYTES);
+    static constexpr int FITTING = RING / (int)TILE::BYTES;
     template <class TILE>
     static constexpr int STAGES = FITTING<TILE> < 2 ? 2 : FITTING<TILE> > CHUNK_ + 1 ? CHUNK_ + 1 : FITTING<TILE>;
 };
@@ -65,10 +66,11 @@ struct Step {
         const u32 at = threadIdx.x * 16;
 #pragma unroll
         for (u32 i = 0; i < COPIES; i += WARPS * 32)
-            if (i + WARPS * 32 <= COPIES || threadIdx.x < COPIES - i) copy_async_16(to + at + i * 16, from + at + i * 16);
+            if (threadIdx.x < min(WARPS * 32, COPIES - i)) copy_async_16(to + at + i * 16, from + at + i * 16);
     }
 
-    template <class VARIANT>
+    // `tiles` is the warp's first tile, the next one lies TILE_STRIDE after it.
+    template <class VARIANT, u32 TILE_STRIDE>
     __device__ static __forceinline__ void add(const u8* tiles, const u8* x, u32 lane,
                                                float (&acc)[VARIANT::TILES][VARIANT::TOKEN_TILES][4]) {
         constexpr u32 TILES = VARIANT::TILES, TOKEN_TILES = VARIANT::TOKEN_TILES;
@@ -76,7 +78,7 @@ struct Step {
         typename TILE::Sum sum[TILES][TOKEN_TILES][4];
 #pragma unroll
         for (u32 f = 0; f < TILES; f++) {
-            head[f] = TILE::head(tiles + f * TILE::BYTES, lane);
+            head[f] = TILE::head(tiles + f * TILE_STRIDE, lane);
 #pragma unroll
             for (u32 n = 0; n < TOKEN_TILES; n++)
 #pragma unroll
@@ -86,7 +88,7 @@ struct Step {
         for (u32 pair = 0; pair < 4; pair++) {
             u32 a[TILES][2][4];
 #pragma unroll
-            for (u32 f = 0; f < TILES; f++) TILE::operands(tiles + f * TILE::BYTES, lane, pair, a[f]);
+            for (u32 f = 0; f < TILES; f++) TILE::operands(tiles + f * TILE_STRIDE, lane, pair, a[f]);
 #pragma unroll
             for (u32 n = 0; n < TOKEN_TILES; n++) {
                 const uint4 b = *(const uint4*)(x + n * UNIT_BYTES + pair * UNIT_ROWS * PAIR + lane * 16);
@@ -117,20 +119,21 @@ struct Step<TileBF16> {
     // In shared memory [eight tokens][group][token][32].
     template <u32 TOKENS>
     __device__ static __forceinline__ void load_x(SharedAddress to, const u8* from, const Activations& x) {
-        for (u32 i = threadIdx.x; i < TOKENS * 8; i += WARPS * 32) {
+        for (u32 i = threadIdx.x; i < TOKENS * 8; i += blockDim.x) {
             const u32 tile = i / 64, group = i / 32 % 2, rest = i % 32;
             copy_async_16(to + i * 16, from + (u64)group * x.padded_rows * GROUP * 2 + (tile * 32 + rest) * 16);
         }
     }
 
-    template <class VARIANT>
+    // `tiles` is the warp's first tile, the next one lies TILE_STRIDE after it.
+    template <class VARIANT, u32 TILE_STRIDE>
     __device__ static __forceinline__ void add(const u8* tiles, const u8* x, u32 lane,
                                                float (&acc)[VARIANT::TILES][VARIANT::TOKEN_TILES][4]) {
 #pragma unroll
         for (u32 group = 0; group < 2; group++)
 #pragma unroll
             for (u32 f = 0; f < VARIANT::TILES; f++) {
-                const u8* tile = tiles + f * TileBF16::BYTES + group * 1024 + lane * 16;
+                const u8* tile = tiles + f * TILE_STRIDE + group * 1024 + lane * 16;
                 const uint4 low = *(const uint4*)tile, high = *(const uint4*)(tile + 512);
                 const u32 first[4] = {low.x, low.y, low.z, low.w}, second[4] = {high.x, high.y, high.z, high.w};
 #pragma unroll
@@ -149,15 +152,16 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
     constexpr u32 TOKENS = VARIANT::TOKENS, TILES = VARIANT::TILES, TOKEN_TILES = VARIANT::TOKEN_TILES;
     constexpr u32 CHUNK = VARIANT::CHUNK, STEPS_PER_UNIT = COLUMN_UNIT / STEP::COLUMNS;
     constexpr int STAGES = VARIANT::template STAGES<TILE>;
-    constexpr u32 STAGE_BYTES = WARPS * TILE::BYTES, RING_BYTES = STAGES * STAGE_BYTES;
+    constexpr u32 RING_BYTES = STAGES * TILE::BYTES;
     constexpr u32 X_BYTES = TOKENS / 8 * STEP::X_BYTES, XS_BYTES = 2 * CHUNK * X_BYTES;
     static_assert(TILES == 1 || CHUNK == 1, "warps that share tiles meet at every step");
 
-    const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const u32 first_tile = (blockIdx.y - part.first_block) * WARPS, first_row = blockIdx.x * TOKENS;
+    const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
+    const u32 first_tile = (blockIdx.y - part.first_block) * warps, first_row = blockIdx.x * TOKENS;
     const u32 units = p.x.columns / COLUMN_UNIT, steps = units * STEPS_PER_UNIT;
     // What this warp loads, and what it computes: its own tile, or two tiles for half of the tokens.
-    const u32 own_tile = first_tile + warp, slot = warp * TILES % WARPS, token_tile = warp * TILES / WARPS * TOKEN_TILES;
+    const u32 own_tile = first_tile + warp;
+    const u32 slot = TILES == 1 ? warp : warp * TILES % WARPS, token_tile = TILES == 1 ? 0 : warp * TILES / WARPS * TOKEN_TILES;
     const bool loads = own_tile < part.tiles, computes = first_tile + slot < part.tiles;
 
     auto boundary = [&](u32 split) { return (u32)((u64)split * units / p.splits) * STEPS_PER_UNIT; };
@@ -165,11 +169,11 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
     const u32 begin = boundary(split), end = VARIANT::WALKS_SPLITS ? steps : boundary(split + 1);
     u32 split_end = boundary(split + 1);
 
-    u8* xs = shared + RING_BYTES;
+    u8* xs = shared + warps * RING_BYTES;
     float4* totals = (float4*)(xs + XS_BYTES) + threadIdx.x;
     // Where the next stage goes and comes from.
     u32 weights_at = 0, weights_left = loads ? end - begin : 0;
-    const SharedAddress ring_to = shared_address(shared) + warp * TILE::BYTES + lane * 16;
+    const SharedAddress ring_to = shared_address(shared) + warp * RING_BYTES + lane * 16;
     const u8* weights = part.weights + ((u64)(loads ? own_tile : 0) * steps + begin) * TILE::BYTES + lane * 16;
     auto load_weights = [&] {
         constexpr u32 COPIES = TILE::BYTES / 16;
@@ -180,7 +184,7 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
                 if (i + 32 <= COPIES || lane < COPIES - i) copy_async_16(ring_to + weights_at + i * 16, weights + i * 16);
         }
         weights += TILE::BYTES;
-        weights_at = weights_at == RING_BYTES - STAGE_BYTES ? 0 : weights_at + STAGE_BYTES;
+        weights_at = weights_at == RING_BYTES - TILE::BYTES ? 0 : weights_at + TILE::BYTES;
     };
     u32 x_at = 0, x_left = end - begin;
     const SharedAddress xs_to = shared_address(xs);
@@ -233,8 +237,9 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
         copy_async_commit();
 
         if (computes)
-            STEP::template add<VARIANT>(shared + stage + slot * TILE::BYTES, xs + x + token_tile * STEP::X_BYTES, lane, acc);
-        stage = stage == RING_BYTES - STAGE_BYTES ? 0 : stage + STAGE_BYTES;
+            STEP::template add<VARIANT, RING_BYTES>(shared + slot * RING_BYTES + stage,
+                                                    xs + x + token_tile * STEP::X_BYTES, lane, acc);
+        stage = stage == RING_BYTES - TILE::BYTES ? 0 : stage + TILE::BYTES;
         x = x == XS_BYTES - X_BYTES ? 0 : x + X_BYTES;
         if (VARIANT::WALKS_SPLITS && step + 1 == split_end) {
 #pragma unroll
@@ -292,22 +297,25 @@ __device__ __forceinline__ void multiply(const MultiplyParams& p) {
     }
 }
 
+// The most warps of a block in decode steps: nine fill a device of 132 multiprocessors evenly with a 7B model's layers.
+constexpr u32 MOST_WARPS = 9;
+
 // `inference/src/cuda/multiply.rs` has the same numbers, and sizes the shared memory.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) multiply_8_small(const __grid_constant__ MultiplyParams p) {
-    multiply<Variant<8, 40 << 10, 1, false>>(p);
+    multiply<Variant<8, 5 << 10, 1, false>>(p);
 }
-extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) multiply_8(const __grid_constant__ MultiplyParams p) {
-    multiply<Variant<8, 96 << 10, 4, false>>(p);
+extern "C" __global__ void __launch_bounds__(MOST_WARPS * 32, 2) multiply_8(const __grid_constant__ MultiplyParams p) {
+    multiply<Variant<8, 10 << 10, 4, false>>(p);
 }
-extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) multiply_16(const __grid_constant__ MultiplyParams p) {
-    multiply<Variant<16, 76 << 10, 3, false>>(p);
+extern "C" __global__ void __launch_bounds__(MOST_WARPS * 32, 2) multiply_16(const __grid_constant__ MultiplyParams p) {
+    multiply<Variant<16, 9728, 3, false>>(p);
 }
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) multiply_32(const __grid_constant__ MultiplyParams p) {
-    multiply<Variant<32, 57 << 10, 2, false>>(p);
+    multiply<Variant<32, 7296, 2, false>>(p);
 }
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) multiply_128(const __grid_constant__ MultiplyParams p) {
-    multiply<Variant<128, 57 << 10, 1, false>>(p);
+    multiply<Variant<128, 7296, 1, false>>(p);
 }
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) multiply_128_walk(const __grid_constant__ MultiplyParams p) {
-    multiply<Variant<128, 57 << 10, 1, true>>(p);
+    multiply<Variant<128, 7296, 1, true>>(p);
 }

@@ -53,7 +53,10 @@ extern "C" __global__ void __launch_bounds__(NORMALIZE_THREADS)
     for (u32 i = threadIdx.x; i < quads; i += NORMALIZE_THREADS) {
         float4 v = residual[i];
         if (p.update.splits > 0) {
-            add4(v, read_partial(p.update, row, i * 4));
+            const float* const at[1] = {p.update.values + (u64)row * p.update.stride + i * 4};
+            float4 update[1];
+            read_pieces<10>(p.update, at, update);
+            add_to(v, update[0]);
             residual[i] = v;
         }
         kept[i] = v;
@@ -97,13 +100,19 @@ extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) gate(const __grid_c
     const u32 row = blockIdx.y, unit = blockIdx.x * ROW_WARPS + threadIdx.x / 32;
     if (unit >= p.out.columns / COLUMN_UNIT) return;
     const u32 column = unit * COLUMN_UNIT + threadIdx.x % 32 * 8;
-    float g[8], u[8];
-    read_partial_8(p.products, row, column, p.columns, g);
-    read_partial_8({p.products.values + p.up_column, p.products.splits, p.products.rows, p.products.stride}, row, column,
-                   p.columns, u);
+    // Columns beyond the matrix's read its last ones; the width is a multiple of 4.
+    const u32 low = min(column, p.columns - 4), high = min(column + 4, p.columns - 4);
+    const float* gates = p.products.values + (u64)row * p.products.stride;
+    const float* ups = gates + p.up_column;
+    const float* const at[4] = {gates + low, gates + high, ups + low, ups + high};
+    float4 v[4];
+    read_pieces<2>(p.products, at, v);
+    const float g[8] = {v[0].x, v[0].y, v[0].z, v[0].w, v[1].x, v[1].y, v[1].z, v[1].w};
+    const float u[8] = {v[2].x, v[2].y, v[2].z, v[2].w, v[3].x, v[3].y, v[3].z, v[3].w};
+    float out[8];
 #pragma unroll
-    for (u32 i = 0; i < 8; i++) g[i] = g[i] / (1.0f + expf(-g[i])) * u[i];
-    store_activations(p.out, row, unit, g);
+    for (u32 i = 0; i < 8; i++) out[i] = column + i < p.columns ? g[i] / (1.0f + expf(-g[i])) * u[i] : 0.0f;
+    store_activations(p.out, row, unit, out);
 }
 
 struct PackParams {
@@ -117,8 +126,14 @@ extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) pack(const __grid_c
     wait_for_previous_kernel();
     const u32 row = blockIdx.y, unit = blockIdx.x * ROW_WARPS + threadIdx.x / 32;
     if (unit >= p.out.columns / COLUMN_UNIT) return;
-    float v[8];
-    read_partial_8({p.rows, 1, gridDim.y, p.columns}, row, unit * COLUMN_UNIT + threadIdx.x % 32 * 8, p.columns, v);
+    const u32 column = unit * COLUMN_UNIT + threadIdx.x % 32 * 8;
+    float v[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+    for (u32 i = 0; i < 8; i += 4) {
+        if (column + i >= p.columns) continue;
+        const float4 quad = *(const float4*)(p.rows + (u64)row * p.columns + column + i);
+        v[i] = quad.x, v[i + 1] = quad.y, v[i + 2] = quad.z, v[i + 3] = quad.w;
+    }
     store_activations(p.out, row, unit, v);
 }
 
