@@ -1,20 +1,29 @@
 //! Attention over keys and values that live in fixed-size blocks: no score matrix, no copy of the cache.
 //!
-//! Each (sequence, key-value head, tile of query rows) is one piece of work. Blocks are visited in order with the
-//! running-maximum softmax of FlashAttention (Dao et al. 2022), so a row's result depends on its own scores only:
-//! the same row gives the same bits alone, in a prefill chunk or beside other sequences.
+//! Each (sequence, key-value head, tile of query rows) is one piece of work. Positions are visited in chunks; a chunk
+//! has a softmax of its own, and chunks are merged in order with the running maximum of FlashAttention (Dao et al.
+//! 2022). All sums of a row run over positions in order, so the same row gives the same bits alone, in a prefill chunk
+//! or beside other sequences. Inside, several queries share each load of a key or value, as in a matrix product.
 
 use half::{f16, slice::HalfFloatSliceExt};
 
+#[cfg(target_arch = "x86_64")]
+use super::attention_avx2;
 use super::{
-    matmul::SharedMut,
-    ops::{dispatched, dot_body, fast_exp, fused},
+    ops::{fast_exp, fused},
+    shared_mut::SharedMut,
     threads::ThreadPool,
 };
-use crate::kv_cache::BlockId;
+use crate::kv_cache::{BLOCK_SIZE, BlockId};
 
-/// Query rows that share one read of a block of keys and values.
-const ROWS_PER_TILE: usize = 8;
+/// Queries (rows times query heads of a group) that share one conversion of a chunk of keys and values.
+const QUERIES_PER_TILE: usize = 32;
+/// Positions with a softmax of their own.
+pub(super) const CHUNK: usize = 4 * BLOCK_SIZE;
+/// Queries that are multiplied with a key together.
+pub(super) const TOGETHER: usize = 4;
+/// Lanes that sums run in, whether the CPU has vectors of them or not.
+const LANES: usize = 8;
 
 /// How keys and values are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +38,6 @@ pub enum KvPrecision {
 pub struct KvShape {
     pub layers: usize,
     pub blocks: usize,
-    /// Tokens a block.
-    pub block_size: usize,
     pub heads: usize,
     pub head_dimension: usize,
 }
@@ -40,7 +47,8 @@ enum Plane {
     F32(Vec<f32>),
 }
 
-/// Keys and values of all layers: each plane is `[block][head][token][dimension]`.
+/// Keys and values of all layers. A plane of keys is `[block][head][dimension][token]`, so that one vector holds the
+/// same element of neighbouring tokens; a plane of values is `[block][head][token][dimension]`.
 /// Pages of the planes are committed by the system when first written.
 pub struct KvStorage {
     shape: KvShape,
@@ -50,7 +58,7 @@ pub struct KvStorage {
 
 impl KvStorage {
     pub fn new(shape: KvShape, precision: KvPrecision) -> Self {
-        let length = shape.blocks * shape.heads * shape.block_size * shape.head_dimension;
+        let length = shape.blocks * shape.heads * BLOCK_SIZE * shape.head_dimension;
         let plane = || match precision {
             KvPrecision::F16 => Plane::F16(bytemuck::zeroed_vec(length)),
             KvPrecision::F32 => Plane::F32(bytemuck::zeroed_vec(length)),
@@ -71,53 +79,134 @@ impl KvStorage {
         self.keys.iter().chain(&self.values).map(plane).sum()
     }
 
-    fn offset(&self, block: BlockId, head: usize) -> usize {
-        (block as usize * self.shape.heads + head) * self.shape.block_size * self.shape.head_dimension
+    /// Where a layer's new keys and values go.
+    pub fn writer(&mut self, layer: usize) -> KvWriter<'_> {
+        KvWriter {
+            shape: self.shape,
+            keys: PlaneWriter::new(&mut self.keys[layer]),
+            values: PlaneWriter::new(&mut self.values[layer]),
+        }
     }
 
     /// Stores one token's key and value rows (`heads * head_dimension` each) of a layer.
     pub fn write(&mut self, layer: usize, blocks: &[BlockId], position: usize, key: &[f32], value: &[f32]) {
-        let KvShape { block_size, head_dimension, heads, .. } = self.shape;
-        let (block, slot) = (blocks[position / block_size], position % block_size);
-        for head in 0..heads {
-            let at = self.offset(block, head) + slot * head_dimension;
-            let part = head * head_dimension..(head + 1) * head_dimension;
-            write(&mut self.keys[layer], at, &key[part.clone()]);
-            write(&mut self.values[layer], at, &value[part]);
+        // SAFETY: nobody else has the storage.
+        unsafe { self.writer(layer).write(blocks, position, key, value) };
+    }
+
+    /// Copies a block into another, in all layers.
+    pub fn copy_block(&mut self, source: BlockId, destination: BlockId) {
+        let length = self.shape.block_length() * self.shape.heads;
+        let (from, to) = (self.shape.offset(source, 0), self.shape.offset(destination, 0));
+        for plane in self.keys.iter_mut().chain(&mut self.values) {
+            match plane {
+                Plane::F16(values) => values.copy_within(from..from + length, to),
+                Plane::F32(values) => values.copy_within(from..from + length, to),
+            }
+        }
+    }
+}
+
+impl KvShape {
+    /// Elements of one head's keys in a block.
+    fn block_length(&self) -> usize {
+        BLOCK_SIZE * self.head_dimension
+    }
+
+    fn offset(&self, block: BlockId, head: usize) -> usize {
+        (block as usize * self.heads + head) * self.block_length()
+    }
+}
+
+/// Writes one layer's keys and values from several threads.
+pub struct KvWriter<'a> {
+    shape: KvShape,
+    keys: PlaneWriter<'a>,
+    values: PlaneWriter<'a>,
+}
+
+enum PlaneWriter<'a> {
+    F16(SharedMut<'a, f16>),
+    F32(SharedMut<'a, f32>),
+}
+
+impl KvWriter<'_> {
+    /// Stores one token's key and value rows (`heads * head_dimension` each).
+    ///
+    /// # Safety
+    /// No other thread writes or reads this position of these blocks meanwhile.
+    pub unsafe fn write(&self, blocks: &[BlockId], position: usize, key: &[f32], value: &[f32]) {
+        let dimension = self.shape.head_dimension;
+        let (block, token) = (blocks[position / BLOCK_SIZE], position % BLOCK_SIZE);
+        for head in 0..self.shape.heads {
+            let at = self.shape.offset(block, head);
+            let part = head * dimension..(head + 1) * dimension;
+            // SAFETY: the caller vouches that nobody else touches the position.
+            unsafe {
+                self.keys.write(at + token, BLOCK_SIZE, &key[part.clone()]);
+                self.values.write(at + token * dimension, 1, &value[part]);
+            }
+        }
+    }
+}
+
+impl<'a> PlaneWriter<'a> {
+    fn new(plane: &'a mut Plane) -> Self {
+        match plane {
+            Plane::F16(values) => Self::F16(SharedMut::new(values)),
+            Plane::F32(values) => Self::F32(SharedMut::new(values)),
         }
     }
 
-    /// Copies the first `tokens` tokens of a block into another, in all layers.
-    pub fn copy_block(&mut self, source: BlockId, destination: BlockId, tokens: usize) {
-        let length = tokens.min(self.shape.block_size) * self.shape.head_dimension;
-        for head in 0..self.shape.heads {
-            let (from, to) = (self.offset(source, head), self.offset(destination, head));
-            for plane in self.keys.iter_mut().chain(&mut self.values) {
-                match plane {
-                    Plane::F16(values) => values.copy_within(from..from + length, to),
-                    Plane::F32(values) => values.copy_within(from..from + length, to),
+    /// Stores `row` at `at` and every `stride` elements on.
+    ///
+    /// # Safety
+    /// No other thread touches these elements meanwhile.
+    unsafe fn write(&self, at: usize, stride: usize, row: &[f32]) {
+        for (index, value) in row.iter().enumerate() {
+            // SAFETY: as the function's contract; `SharedMut` checks the bounds.
+            unsafe {
+                match self {
+                    Self::F16(plane) => plane.write(at + index * stride, f16::from_f32(*value)),
+                    Self::F32(plane) => plane.write(at + index * stride, *value),
                 }
             }
         }
     }
 }
 
-fn write(plane: &mut Plane, at: usize, row: &[f32]) {
+/// Reads elements from `at` as floats into `out`.
+fn read(plane: &Plane, at: usize, out: &mut [f32]) {
     match plane {
-        Plane::F16(values) => values[at..at + row.len()].convert_from_f32_slice(row),
-        Plane::F32(values) => values[at..at + row.len()].copy_from_slice(row),
+        Plane::F16(values) => {
+            let values = &values[at..at + out.len()];
+            #[cfg(target_arch = "x86_64")]
+            if super::ops::has_avx2() {
+                // SAFETY: the CPU has F16C.
+                return unsafe { attention_avx2::to_floats(values, out) };
+            }
+            values.convert_to_f32_slice(out);
+        }
+        Plane::F32(values) => out.copy_from_slice(&values[at..at + out.len()]),
     }
 }
 
-/// Reads `length` elements at `at` as floats, through `buffer` where they are stored narrower.
-fn read<'a>(plane: &'a Plane, at: usize, length: usize, buffer: &'a mut [f32]) -> &'a [f32] {
-    match plane {
-        Plane::F16(values) => {
-            values[at..at + length].convert_to_f32_slice(&mut buffer[..length]);
-            &buffer[..length]
+/// Asks for elements that are read soon: blocks are scattered, so the processor cannot foresee them.
+fn prefetch(plane: &Plane, at: usize, length: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let bytes: &[u8] = match plane {
+            Plane::F16(values) => bytemuck::cast_slice(&values[at..at + length]),
+            Plane::F32(values) => bytemuck::cast_slice(&values[at..at + length]),
+        };
+        for line in bytes.chunks(64) {
+            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+            // SAFETY: x86-64 has SSE; a prefetch may name any address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
         }
-        Plane::F32(values) => &values[at..at + length],
     }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (plane, at, length);
 }
 
 /// The new rows of one sequence in a step.
@@ -146,35 +235,38 @@ pub fn attend(
     let width = query_heads * head_dimension;
     let total_rows: usize = spans.iter().map(|span| span.rows).sum();
     assert!(query.len() >= total_rows * width && output.len() >= total_rows * width);
+    let group = query_heads / heads;
+    let most_rows = spans.iter().map(|span| span.rows).max().unwrap_or(1);
+    let tile_rows = (QUERIES_PER_TILE / group).clamp(1, most_rows.max(1));
     let mut tiles = Vec::new();
     for span in spans {
         for head in 0..heads {
-            for first in (0..span.rows).step_by(ROWS_PER_TILE) {
-                tiles.push((span, head, first..span.rows.min(first + ROWS_PER_TILE)));
+            for first in (0..span.rows).step_by(tile_rows) {
+                let rows = first..span.rows.min(first + tile_rows);
+                tiles.push(Tile { kv, layer, head, group, span, rows, query, width });
             }
         }
     }
     // Later tiles see more keys; taking them first keeps the threads' last pieces small.
-    tiles.reverse();
-    let out = SharedMut(output.as_mut_ptr());
-    let group = query_heads / heads;
-    pool.run_chunked(tiles.len(), &|range| {
-        let mut scratch = Scratch::new(kv.shape.block_size, head_dimension, ROWS_PER_TILE * group);
-        for (span, head, rows) in &tiles[range] {
-            scratch.reset(rows.len() * group);
-            let tile = Tile { kv, layer, head: *head, group, span, rows: rows.clone(), query, width };
-            attend_tile(&tile, &mut scratch);
-            for (index, row) in rows.clone().enumerate() {
-                for member in 0..group {
-                    let state = index * group + member;
-                    let scale = 1.0 / scratch.sum[state];
-                    let at = (span.row + row) * width + (head * group + member) * head_dimension;
-                    let source = &scratch.accumulated[state * head_dimension..(state + 1) * head_dimension];
-                    for (i, value) in source.iter().enumerate() {
-                        // SAFETY: bounds were asserted above; each (row, head) belongs to exactly one tile.
-                        unsafe { *out.get().add(at + i) = value * scale };
-                    }
-                }
+    tiles.sort_by_key(|tile| std::cmp::Reverse(tile.span.start + tile.rows.end));
+    let out = SharedMut::new(output);
+    let mut scratches: Vec<Scratch> =
+        (0..pool.threads()).map(|_| Scratch::new(head_dimension, tile_rows * group)).collect();
+    let scratches = SharedMut::new(&mut scratches);
+    pool.run_each(tiles.len(), &|thread, index| {
+        let tile = &tiles[index];
+        // SAFETY: each thread has its own.
+        let scratch = unsafe { &mut scratches.slice(thread..thread + 1)[0] };
+        attend_tile(tile, scratch);
+        let states = scratch.accumulated.chunks_exact(head_dimension).take(tile.rows.len() * group);
+        for (state, sums) in states.enumerate() {
+            let (row, member) = (tile.span.row + tile.rows.start + state / group, state % group);
+            let scale = 1.0 / scratch.sum[state];
+            let at = row * width + (tile.head * group + member) * head_dimension;
+            // SAFETY: each (row, head) belongs to exactly one tile.
+            let out = unsafe { out.slice(at..at + head_dimension) };
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out = sum * scale;
             }
         }
     });
@@ -192,86 +284,195 @@ struct Tile<'a> {
     width: usize,
 }
 
+/// What a tile computes with. A state is one query: a row and a member of the group of heads.
 struct Scratch {
+    /// `[four states][dimension][state]`, scaled; states that fill up the last four are zero.
+    queries: Vec<[f32; TOGETHER]>,
+    /// `[dimension][token]` of one block.
     keys: Vec<f32>,
+    /// `[token][dimension]` of one chunk.
     values: Vec<f32>,
-    scores: Vec<f32>,
-    /// Per (row, member of the group): running maximum, sum of exponentials, weighted values.
+    /// `[state][token]` of one chunk: scores, then their exponentials.
+    weights: Vec<[f32; CHUNK]>,
+    /// What the state's older chunks and its newest one are multiplied with when they are merged.
+    factors: Vec<(f32, f32)>,
+    /// Over the chunks so far: maximum, sum of exponentials, weighted values.
     maximum: Vec<f32>,
     sum: Vec<f32>,
     accumulated: Vec<f32>,
 }
 
 impl Scratch {
-    fn new(block_size: usize, head_dimension: usize, states: usize) -> Self {
+    fn new(dimension: usize, states: usize) -> Self {
         Self {
-            keys: vec![0.0; block_size * head_dimension],
-            values: vec![0.0; block_size * head_dimension],
-            scores: vec![0.0; block_size],
+            queries: vec![[0.0; TOGETHER]; states.div_ceil(TOGETHER) * dimension],
+            keys: vec![0.0; BLOCK_SIZE * dimension],
+            values: vec![0.0; CHUNK * dimension],
+            weights: vec![[0.0; CHUNK]; states.next_multiple_of(TOGETHER)],
+            factors: vec![(0.0, 0.0); states],
             maximum: vec![0.0; states],
             sum: vec![0.0; states],
-            accumulated: vec![0.0; states * head_dimension],
+            accumulated: vec![0.0; states * dimension],
         }
-    }
-
-    fn reset(&mut self, states: usize) {
-        let dimension = self.accumulated.len() / self.sum.len();
-        self.maximum[..states].fill(f32::NEG_INFINITY);
-        self.sum[..states].fill(0.0);
-        self.accumulated[..states * dimension].fill(0.0);
     }
 }
 
-dispatched! {
-    fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
-        let KvShape { block_size, head_dimension, .. } = tile.kv.shape;
-        let scale = 1.0 / (head_dimension as f32).sqrt();
-        let Scratch { keys, values, scores, maximum, sum, accumulated } = scratch;
-        let last_position = tile.span.start + tile.rows.end - 1;
-        for (index, &block) in tile.span.blocks[..=last_position / block_size].iter().enumerate() {
-            let block_start = index * block_size;
-            let filled = block_size.min(last_position + 1 - block_start);
-            let at = tile.kv.offset(block, tile.head);
-            let keys = read(&tile.kv.keys[tile.layer], at, filled * head_dimension, keys);
-            let values = read(&tile.kv.values[tile.layer], at, filled * head_dimension, values);
-            for (row_index, row) in tile.rows.clone().enumerate() {
-                let position = tile.span.start + row;
-                if position < block_start {
-                    continue;
-                }
-                let visible = filled.min(position + 1 - block_start);
-                for member in 0..tile.group {
-                    let state = row_index * tile.group + member;
-                    let query_at = (tile.span.row + row) * tile.width
-                        + (tile.head * tile.group + member) * head_dimension;
-                    let query = &tile.query[query_at..query_at + head_dimension];
-                    let mut block_maximum = f32::NEG_INFINITY;
-                    for (token, score) in scores[..visible].iter_mut().enumerate() {
-                        *score = dot_body(query, &keys[token * head_dimension..][..head_dimension]) * scale;
-                        block_maximum = block_maximum.max(*score);
-                    }
-                    let sums = &mut accumulated[state * head_dimension..][..head_dimension];
-                    let old_maximum = maximum[state];
-                    let new_maximum = old_maximum.max(block_maximum);
-                    if new_maximum > old_maximum {
-                        let shrink = if old_maximum == f32::NEG_INFINITY { 0.0 } else { fast_exp(old_maximum - new_maximum) };
-                        sum[state] *= shrink;
-                        for value in sums.iter_mut() {
-                            *value *= shrink;
-                        }
-                        maximum[state] = new_maximum;
-                    }
-                    for (token, score) in scores[..visible].iter().enumerate() {
-                        let weight = fast_exp(*score - new_maximum);
-                        sum[state] += weight;
-                        for (o, v) in sums.iter_mut().zip(&values[token * head_dimension..][..head_dimension]) {
-                            *o = fused(*v, weight, *o);
-                        }
-                    }
+fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
+    let dimension = tile.kv.shape.head_dimension;
+    let scale = 1.0 / (dimension as f32).sqrt();
+    let states = tile.rows.len() * tile.group;
+    for state in 0..states.next_multiple_of(TOGETHER) {
+        let row = tile.span.row + tile.rows.start + state / tile.group;
+        let at = row * tile.width + (tile.head * tile.group + state % tile.group) * dimension;
+        let queries = &mut scratch.queries[state / TOGETHER * dimension..][..dimension];
+        if state < states {
+            for (to, from) in queries.iter_mut().zip(&tile.query[at..at + dimension]) {
+                to[state % TOGETHER] = from * scale;
+            }
+        } else {
+            queries.iter_mut().for_each(|to| to[state % TOGETHER] = 0.0);
+        }
+    }
+    scratch.maximum[..states].fill(f32::NEG_INFINITY);
+    scratch.sum[..states].fill(0.0);
+    scratch.accumulated[..states * dimension].fill(0.0);
+    let last = tile.span.start + tile.rows.end - 1;
+    for chunk_start in (0..=last).step_by(CHUNK) {
+        // Rows before the chunk see nothing of it.
+        let first_row = tile.rows.start.max(chunk_start.saturating_sub(tile.span.start)) - tile.rows.start;
+        let seen = first_row * tile.group..states;
+        let count = CHUNK.min(last + 1 - chunk_start);
+        let chunk_blocks = &tile.span.blocks[chunk_start / BLOCK_SIZE..=last / BLOCK_SIZE];
+        let (blocks, later) = chunk_blocks.split_at(count.div_ceil(BLOCK_SIZE));
+        for &block in later.iter().take(CHUNK / BLOCK_SIZE) {
+            let at = tile.kv.shape.offset(block, tile.head);
+            prefetch(&tile.kv.keys[tile.layer], at, BLOCK_SIZE * dimension);
+            prefetch(&tile.kv.values[tile.layer], at, BLOCK_SIZE * dimension);
+        }
+        for (index, &block) in blocks.iter().enumerate() {
+            let at = tile.kv.shape.offset(block, tile.head);
+            read(&tile.kv.keys[tile.layer], at, &mut scratch.keys);
+            let value_at = index * BLOCK_SIZE * dimension;
+            let value_end = (value_at + BLOCK_SIZE * dimension).min(count * dimension);
+            read(&tile.kv.values[tile.layer], at, &mut scratch.values[value_at..value_end]);
+            let keys = scratch.keys.as_chunks::<BLOCK_SIZE>().0;
+            for four in seen.start / TOGETHER..states.div_ceil(TOGETHER) {
+                let queries = &scratch.queries[four * dimension..(four + 1) * dimension];
+                scores(queries, keys, index * BLOCK_SIZE, &mut scratch.weights[four * TOGETHER..]);
+            }
+        }
+        for state in seen.clone() {
+            let position = tile.span.start + tile.rows.start + state / tile.group;
+            let visible = CHUNK.min(position + 1 - chunk_start);
+            let (maximum, sum) = exponentials(&mut scratch.weights[state], visible);
+            let old = scratch.maximum[state];
+            let new = old.max(maximum);
+            let factors = if old == f32::NEG_INFINITY {
+                (0.0, 1.0)
+            } else {
+                (fast_exp(old - new), fast_exp(maximum - new))
+            };
+            scratch.maximum[state] = new;
+            scratch.sum[state] = scratch.sum[state] * factors.0 + sum * factors.1;
+            scratch.factors[state] = factors;
+        }
+        let mut state = seen.start;
+        while state < states {
+            let weights = &scratch.weights[state..];
+            let factors = &scratch.factors[state..];
+            let sums = &mut scratch.accumulated[state * dimension..];
+            let values = &scratch.values[..count * dimension];
+            state += match states - state {
+                2.. => weigh::<2>(weights, factors, values, dimension, sums),
+                _ => weigh::<1>(weights, factors, values, dimension, sums),
+            };
+        }
+    }
+}
+
+/// `weights[q][at + t] = queries[q] . keys[t]` for a few queries and a block's tokens; both are given by dimension.
+pub(super) fn scores(
+    queries: &[[f32; TOGETHER]],
+    keys: &[[f32; BLOCK_SIZE]],
+    at: usize,
+    weights: &mut [[f32; CHUNK]],
+) {
+    #[cfg(target_arch = "x86_64")]
+    if super::ops::has_avx2() {
+        // SAFETY: the CPU has AVX2 and FMA.
+        return unsafe { attention_avx2::scores(queries, keys, at, weights) };
+    }
+    let mut sums = [[0f32; BLOCK_SIZE]; TOGETHER];
+    for (query, key) in queries.iter().zip(keys) {
+        for (sums, x) in sums.iter_mut().zip(query) {
+            for (sum, key) in sums.iter_mut().zip(key) {
+                *sum = fused(*x, *key, *sum);
+            }
+        }
+    }
+    for (sums, weights) in sums.iter().zip(weights) {
+        weights[at..at + BLOCK_SIZE].copy_from_slice(sums);
+    }
+}
+
+/// Turns a chunk's scores into exponentials relative to their maximum; the ones from `visible` on become zero.
+/// Returns the maximum and the sum.
+pub(super) fn exponentials(scores: &mut [f32; CHUNK], visible: usize) -> (f32, f32) {
+    scores[visible..].fill(f32::NEG_INFINITY);
+    #[cfg(target_arch = "x86_64")]
+    if super::ops::has_avx2() {
+        // SAFETY: the CPU has AVX2 and FMA.
+        return unsafe { attention_avx2::exponentials(scores) };
+    }
+    let maximum = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sums = [0f32; LANES];
+    for chunk in scores.as_chunks_mut::<LANES>().0 {
+        for (sum, score) in sums.iter_mut().zip(chunk) {
+            // The exponential is clamped above zero; what is not visible must be zero exactly.
+            *score = if *score == f32::NEG_INFINITY { 0.0 } else { fast_exp(*score - maximum) };
+            *sum += *score;
+        }
+    }
+    (maximum, sums.iter().sum())
+}
+
+/// `sums[q] = sums[q] * old factor + (weights[q] . values) * new factor` for `Q` queries; `values` is
+/// `[token][dimension]`. Returns `Q`.
+pub(super) fn weigh<const Q: usize>(
+    weights: &[[f32; CHUNK]],
+    factors: &[(f32, f32)],
+    values: &[f32],
+    dimension: usize,
+    sums: &mut [f32],
+) -> usize {
+    let mut at = 0;
+    #[cfg(target_arch = "x86_64")]
+    if super::ops::has_avx2() {
+        while at + LANES <= dimension {
+            // SAFETY: the CPU has AVX2 and FMA.
+            unsafe {
+                if at + 4 * LANES <= dimension {
+                    attention_avx2::weigh::<Q, 4>(weights, factors, values, dimension, at, sums);
+                    at += 4 * LANES;
+                } else {
+                    attention_avx2::weigh::<Q, 1>(weights, factors, values, dimension, at, sums);
+                    at += LANES;
                 }
             }
         }
     }
+    for q in 0..Q {
+        let (old, new) = factors[q];
+        for element in at..dimension {
+            let mut part = 0f32;
+            for (value, weight) in values.chunks_exact(dimension).zip(&weights[q]) {
+                part = fused(value[element], *weight, part);
+            }
+            let sum = &mut sums[q * dimension + element];
+            *sum = fused(part, new, *sum * old);
+        }
+    }
+    Q
 }
 
 #[cfg(test)]
@@ -307,10 +508,9 @@ mod tests {
         bound: f32,
     ) {
         let mut seed = (heads * 31 + group * 7 + dimension + start * 3 + rows) as u64;
-        let block_size = 16;
         let total = start + rows;
-        let blocks: Vec<BlockId> = (0..total.div_ceil(block_size)).map(|i| (i * 7 % 64) as BlockId).collect();
-        let shape = KvShape { layers: 2, blocks: 64, block_size, heads, head_dimension: dimension };
+        let blocks: Vec<BlockId> = (0..total.div_ceil(BLOCK_SIZE)).map(|i| (i * 7 % 64) as BlockId).collect();
+        let shape = KvShape { layers: 2, blocks: 64, heads, head_dimension: dimension };
         let mut kv = KvStorage::new(shape, precision);
         let mut row = |n: usize| -> Vec<f32> { (0..n).map(|_| noise(&mut seed)).collect() };
         let keys: Vec<Vec<f32>> = (0..total).map(|_| row(heads * dimension)).collect();
@@ -354,19 +554,47 @@ mod tests {
     }
 
     #[test]
+    fn a_row_does_not_depend_on_the_rows_beside_it() {
+        let (heads, group, dimension, total) = (2, 3, 40, 150usize);
+        let mut seed = 11;
+        let mut row = |n: usize| -> Vec<f32> { (0..n).map(|_| noise(&mut seed)).collect() };
+        let blocks: Vec<BlockId> = (0..total.div_ceil(BLOCK_SIZE)).map(|i| (i * 5 % 16) as BlockId).collect();
+        let shape = KvShape { layers: 1, blocks: 16, heads, head_dimension: dimension };
+        let mut kv = KvStorage::new(shape, KvPrecision::F16);
+        for position in 0..total {
+            let (key, value) = (row(heads * dimension), row(heads * dimension));
+            kv.write(0, &blocks, position, &key, &value);
+        }
+        let width = heads * group * dimension;
+        let query = row(total * width);
+        let mut pool = ThreadPool::new(2).unwrap();
+        let mut together = vec![0.0; query.len()];
+        let span = Span { row: 0, rows: total, start: 0, blocks: &blocks };
+        attend(&mut pool, &kv, 0, heads * group, &[span], &query, &mut together);
+        for position in [0, 1, 15, 16, 63, 64, 65, 127, 149] {
+            let at = position * width..(position + 1) * width;
+            let mut alone = vec![0.0; width];
+            let span = Span { row: 0, rows: 1, start: position, blocks: &blocks };
+            attend(&mut pool, &kv, 0, heads * group, &[span], &query[at.clone()], &mut alone);
+            let bits = |row: &[f32]| row.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            assert_eq!(bits(&alone), bits(&together[at]), "position {position}");
+        }
+    }
+
+    #[test]
     fn copied_blocks_hold_the_same_tokens() {
-        let shape = KvShape { layers: 1, blocks: 3, block_size: 4, heads: 2, head_dimension: 8 };
+        let shape = KvShape { layers: 1, blocks: 3, heads: 2, head_dimension: 8 };
         let mut kv = KvStorage::new(shape, KvPrecision::F32);
-        for position in 0..4 {
+        for position in 0..BLOCK_SIZE {
             let row: Vec<f32> = (0..16).map(|i| (position * 16 + i) as f32).collect();
             kv.write(0, &[0], position, &row, &row);
         }
-        kv.copy_block(0, 2, 3);
-        let Plane::F32(keys) = &kv.keys[0] else { unreachable!() };
-        for head in 0..2 {
-            let (from, to) = (kv.offset(0, head), kv.offset(2, head));
-            assert_eq!(keys[from..from + 24], keys[to..to + 24]);
-            assert!(keys[to + 24..to + 32].iter().all(|v| *v == 0.0));
+        kv.copy_block(0, 2);
+        for plane in kv.keys.iter().chain(&kv.values) {
+            let Plane::F32(values) = plane else { unreachable!() };
+            let length = 2 * shape.block_length();
+            assert_eq!(values[..length], values[2 * length..]);
+            assert!(values[length..2 * length].iter().all(|value| *value == 0.0));
         }
     }
 }

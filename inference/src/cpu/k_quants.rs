@@ -1,314 +1,380 @@
 //! Dot products of k-quantized weights with 8-bit activations for CPUs with AVX2.
 //!
-//! candle's kernels unpack a weight block for every activation row. These unpack it once for up to sixteen rows,
-//! which is what prompt processing needs, and keep one row's arithmetic the same whatever rows are beside it.
-//! Block layouts: ggml's `block_q4_K`, `block_q5_K`, `block_q6_K`.
+//! candle's kernels unpack a weight block for every activation row. These read the file's own layout too, but unpack a
+//! block once for all rows that are multiplied with it. For few rows (decoding), a vector holds parts of one row's sum,
+//! and eight weight rows are summed up together; for many (prompts, batches, drafts), each lane holds a row of its own.
+//! Either way a block's sum is one exact integer, and blocks are added in order with the same two roundings: a row's
+//! result has the same bits whichever kernel computes it, and whatever rows are beside it.
 
 use std::arch::x86_64::*;
 
 use candle_core::quantized::GgmlDType;
-use half::f16;
 
-/// Elements of a block of weights or activations.
-pub const BLOCK: usize = 256;
-
-/// 256 activations as 8-bit integers.
-#[derive(Clone, Copy)]
-#[repr(C, align(32))]
-pub struct ActivationBlock {
-    values: [i8; BLOCK],
-    /// Sum of each 16 values: what a weight's constant offset multiplies with.
-    sums: [i16; 16],
-    scale: f32,
-}
-
-impl ActivationBlock {
-    pub const ZERO: Self = Self { values: [0; BLOCK], sums: [0; 16], scale: 0.0 };
-
-    /// Quantizes 256 floats: `float = scale * value`, the largest magnitude becomes 127.
-    pub fn quantize(floats: &[f32; BLOCK]) -> Self {
-        super::ops::quantize_block(floats)
-    }
-
-    pub(super) fn from_parts(values: [i8; BLOCK], scale: f32) -> Self {
-        let mut sums = [0i16; 16];
-        for (sum, group) in sums.iter_mut().zip(values.as_chunks::<16>().0) {
-            *sum = group.iter().map(|value| i16::from(*value)).sum();
-        }
-        Self { values, sums, scale }
-    }
-}
-
-/// A weight block in registers: unsigned values, a 16-bit multiplier for each pair product, and the constant part.
-/// weight = scale * (multiplier * value) - offset_scale * offset
-struct Unpacked {
-    /// Eight times 32 values.
-    values: [__m256i; 8],
-    multipliers: [__m256i; 8],
-    /// One 16-bit offset for each 16 values.
-    offsets: __m256i,
-    scale: f32,
-    offset_scale: f32,
-}
-
-/// A k-quantized block type that can be unpacked.
-trait WeightBlock {
-    const BYTES: usize;
-    /// # Safety
-    /// `block` points to `BYTES` readable bytes; the CPU has AVX2.
-    unsafe fn unpack(block: *const u8) -> Unpacked;
-}
-
-struct Q4K;
-struct Q5K;
-struct Q6K;
-
-/// Index patterns that repeat byte `2 * j` eight times, then byte `2 * j + 1` eight times.
-const PAIR_PATTERNS: [[u8; 16]; 8] = {
-    let mut patterns = [[0u8; 16]; 8];
-    let mut j = 0;
-    while j < 8 {
-        let mut i = 0;
-        while i < 16 {
-            patterns[j][i] = (2 * j + i / 8) as u8;
-            i += 1;
-        }
-        j += 1;
-    }
-    patterns
+use super::{
+    activations::{TILE_ROWS, WideBlock, WideTile},
+    unpack::{Q4K, Q5K, Q6K, WeightBlock, spread},
 };
 
-/// # Safety
-/// The CPU has AVX2. `scales` holds sixteen 8-bit multipliers, one for each 16 values.
-#[inline(always)]
-unsafe fn multipliers(scales: __m128i) -> [__m256i; 8] {
-    // SAFETY: the caller vouches for AVX2; the patterns are 16 bytes each.
-    unsafe {
-        let mut out = [_mm256_setzero_si256(); 8];
-        for (j, out) in out.iter_mut().enumerate() {
-            let pattern = _mm_loadu_si128(PAIR_PATTERNS[j].as_ptr().cast());
-            *out = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, pattern));
-        }
-        out
-    }
-}
-
-/// # Safety
-/// `bytes` points to the 12 packed bytes of 6-bit scales and minima; the CPU has AVX2.
-/// Returns scales and minima, each of the eight doubled to sixteen.
-#[inline(always)]
-unsafe fn scales_and_minima(bytes: *const u8) -> (__m128i, __m128i) {
-    // SAFETY: as the function's contract.
-    unsafe {
-        let read = |i: usize| bytes.cast::<u32>().add(i).read_unaligned();
-        let (u0, u1, u2) = (read(0), read(1), read(2));
-        let scales_low = u0 & 0x3f3f_3f3f;
-        let minima_low = u1 & 0x3f3f_3f3f;
-        let scales_high = (u2 & 0x0f0f_0f0f) | (((u0 >> 6) & 0x0303_0303) << 4);
-        let minima_high = ((u2 >> 4) & 0x0f0f_0f0f) | (((u1 >> 6) & 0x0303_0303) << 4);
-        let pack = |low: u32, high: u32| _mm_cvtsi64_si128((u64::from(low) | u64::from(high) << 32) as i64);
-        let (scales, minima) = (pack(scales_low, scales_high), pack(minima_low, minima_high));
-        (_mm_unpacklo_epi8(scales, scales), _mm_unpacklo_epi8(minima, minima))
-    }
-}
-
-/// # Safety
-/// `at` points to a readable half-precision number.
-#[inline(always)]
-unsafe fn half_at(at: *const u8) -> f32 {
-    // SAFETY: as the function's contract.
-    f16::from_bits(unsafe { at.cast::<u16>().read_unaligned() }).to_f32()
-}
-
-impl WeightBlock for Q4K {
-    const BYTES: usize = 144;
-
-    #[inline(always)]
-    unsafe fn unpack(block: *const u8) -> Unpacked {
-        // SAFETY: offsets stay inside the block's 144 bytes.
-        unsafe {
-            let (scales, minima) = scales_and_minima(block.add(4));
-            let low = _mm256_set1_epi8(0x0f);
-            let mut values = [_mm256_setzero_si256(); 8];
-            for j in 0..4 {
-                let nibbles = _mm256_loadu_si256(block.add(16 + 32 * j).cast());
-                values[2 * j] = _mm256_and_si256(nibbles, low);
-                values[2 * j + 1] = _mm256_and_si256(_mm256_srli_epi16::<4>(nibbles), low);
-            }
-            Unpacked {
-                values,
-                multipliers: multipliers(scales),
-                offsets: _mm256_cvtepi8_epi16(minima),
-                scale: half_at(block),
-                offset_scale: half_at(block.add(2)),
-            }
-        }
-    }
-}
-
-impl WeightBlock for Q5K {
-    const BYTES: usize = 176;
-
-    #[inline(always)]
-    unsafe fn unpack(block: *const u8) -> Unpacked {
-        // SAFETY: offsets stay inside the block's 176 bytes.
-        unsafe {
-            let (scales, minima) = scales_and_minima(block.add(4));
-            let low = _mm256_set1_epi8(0x0f);
-            let fifth = _mm256_set1_epi8(0x10);
-            let high = _mm256_loadu_si256(block.add(16).cast());
-            let mut values = [_mm256_setzero_si256(); 8];
-            // Bit 2j of `high` belongs to the low nibbles of part j, bit 2j + 1 to the high ones; each is moved to bit 4.
-            macro_rules! part {
-                ($j:literal, $first:expr, $second:expr) => {
-                    let nibbles = _mm256_loadu_si256(block.add(48 + 32 * $j).cast());
-                    let first = _mm256_and_si256($first, fifth);
-                    let second = _mm256_and_si256($second, fifth);
-                    values[2 * $j] = _mm256_or_si256(_mm256_and_si256(nibbles, low), first);
-                    let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(nibbles), low);
-                    values[2 * $j + 1] = _mm256_or_si256(upper, second);
-                };
-            }
-            part!(0, _mm256_slli_epi16::<4>(high), _mm256_slli_epi16::<3>(high));
-            part!(1, _mm256_slli_epi16::<2>(high), _mm256_slli_epi16::<1>(high));
-            part!(2, high, _mm256_srli_epi16::<1>(high));
-            part!(3, _mm256_srli_epi16::<2>(high), _mm256_srli_epi16::<3>(high));
-            Unpacked {
-                values,
-                multipliers: multipliers(scales),
-                offsets: _mm256_cvtepi8_epi16(minima),
-                scale: half_at(block),
-                offset_scale: half_at(block.add(2)),
-            }
-        }
-    }
-}
-
-impl WeightBlock for Q6K {
-    const BYTES: usize = 210;
-
-    #[inline(always)]
-    unsafe fn unpack(block: *const u8) -> Unpacked {
-        // SAFETY: offsets stay inside the block's 210 bytes.
-        unsafe {
-            let low = _mm256_set1_epi8(0x0f);
-            let top = _mm256_set1_epi8(0x30);
-            let mut values = [_mm256_setzero_si256(); 8];
-            for n in 0..2 {
-                let a = _mm256_loadu_si256(block.add(64 * n).cast());
-                let b = _mm256_loadu_si256(block.add(64 * n + 32).cast());
-                let high = _mm256_loadu_si256(block.add(128 + 32 * n).cast());
-                let upper = |nibbles| _mm256_and_si256(_mm256_srli_epi16::<4>(nibbles), low);
-                let join = |nibbles, bits| _mm256_or_si256(nibbles, _mm256_and_si256(bits, top));
-                values[4 * n] = join(_mm256_and_si256(a, low), _mm256_slli_epi16::<4>(high));
-                values[4 * n + 1] = join(_mm256_and_si256(b, low), _mm256_slli_epi16::<2>(high));
-                values[4 * n + 2] = join(upper(a), high);
-                values[4 * n + 3] = join(upper(b), _mm256_srli_epi16::<2>(high));
-            }
-            let scales = _mm_loadu_si128(block.add(192).cast());
-            let scale = half_at(block.add(208));
-            // Stored values are 32 too high.
-            Unpacked {
-                values,
-                multipliers: multipliers(scales),
-                offsets: _mm256_cvtepi8_epi16(scales),
-                scale,
-                offset_scale: 32.0 * scale,
-            }
-        }
-    }
-}
-
-/// Whether [`dot_rows`] handles this type on this CPU.
+/// Whether these kernels handle this type on this CPU.
 pub fn is_supported(dtype: GgmlDType) -> bool {
     matches!(dtype, GgmlDType::Q4K | GgmlDType::Q5K | GgmlDType::Q6K) && super::ops::has_avx2()
 }
 
-/// Most rows that one call of [`dot_rows`] takes.
-pub const MAX_ROWS: usize = 16;
+/// Weight rows that one call of [`dot_rows`] takes.
+pub const FEATURES: usize = 8;
+/// Most activation rows that one call of [`dot_rows`] takes.
+pub const MOST_ROWS: usize = 4;
+/// Weight rows that one call of [`dot_tiles`] takes.
+pub const TILE_FEATURES: usize = 2;
+/// Most tiles that one call of [`dot_tiles`] takes.
+pub const MOST_TILES: usize = 4;
 
-/// `out[r] = weights . activations[r]` for up to [`MAX_ROWS`] rows of `blocks` activation blocks each.
-/// `weights` is one row of the weight matrix in the file's layout. Requires [`is_supported`].
+/// `out[r][f] = weights[f] . activations[r]` for up to [`FEATURES`] weight rows and up to [`MOST_ROWS`] rows of
+/// activations. `weights` are whole rows of the matrix in the file's layout, `activations` is `[row][block]`.
+/// Requires [`is_supported`].
 pub fn dot_rows(
     dtype: GgmlDType,
     weights: &[u8],
-    activations: &[ActivationBlock],
-    blocks: usize,
-    out: &mut [f32],
+    features: usize,
+    activations: &[WideBlock],
+    rows: usize,
+    out: &mut [[f32; FEATURES]; MOST_ROWS],
 ) {
-    assert!(is_supported(dtype) && out.len() <= MAX_ROWS && activations.len() == blocks * out.len());
-    // SAFETY: the CPU has AVX2 and FMA (`is_supported`); `dispatch_rows` checks the length of `weights`.
+    assert!(is_supported(dtype) && (1..=FEATURES).contains(&features));
+    // SAFETY: the CPU has AVX2, FMA and F16C (`is_supported`).
     unsafe {
         match dtype {
-            GgmlDType::Q4K => dispatch_rows::<Q4K>(weights, activations, blocks, out),
-            GgmlDType::Q5K => dispatch_rows::<Q5K>(weights, activations, blocks, out),
-            _ => dispatch_rows::<Q6K>(weights, activations, blocks, out),
+            GgmlDType::Q4K => rows_of::<Q4K>(weights, features, activations, rows, out),
+            GgmlDType::Q5K => rows_of::<Q5K>(weights, features, activations, rows, out),
+            _ => rows_of::<Q6K>(weights, features, activations, rows, out),
+        }
+    }
+}
+
+/// `out[f][t][r] = weights[f] . row r of tiles[t]` for one or two weight rows and up to [`MOST_TILES`] tiles. `tiles`
+/// is `[tile][block]`. Requires [`is_supported`].
+pub fn dot_tiles(
+    dtype: GgmlDType,
+    weights: &[u8],
+    features: usize,
+    tiles: &[WideTile],
+    count: usize,
+    out: &mut [[[f32; TILE_ROWS]; MOST_TILES]],
+) {
+    assert!(is_supported(dtype) && (1..=TILE_FEATURES).contains(&features) && out.len() >= features);
+    // SAFETY: the CPU has AVX2, FMA and F16C (`is_supported`).
+    unsafe {
+        match dtype {
+            GgmlDType::Q4K => tiles_of::<Q4K>(weights, features, tiles, count, out),
+            GgmlDType::Q5K => tiles_of::<Q5K>(weights, features, tiles, count, out),
+            _ => tiles_of::<Q6K>(weights, features, tiles, count, out),
         }
     }
 }
 
 #[target_feature(enable = "avx2,fma,f16c")]
-fn dispatch_rows<W: WeightBlock>(
+fn rows_of<W: WeightBlock>(
     weights: &[u8],
-    activations: &[ActivationBlock],
-    blocks: usize,
-    out: &mut [f32],
+    features: usize,
+    activations: &[WideBlock],
+    rows: usize,
+    out: &mut [[f32; FEATURES]; MOST_ROWS],
 ) {
-    assert_eq!(weights.len(), blocks * W::BYTES);
-    let mut row = 0;
-    while row < out.len() {
-        let rest = &activations[row * blocks..];
-        // SAFETY: `weights` holds `blocks` blocks (asserted), `rest` at least the rows that each call takes.
-        unsafe {
-            row += match out.len() - row {
-                16.. => dot::<W, 16>(weights, rest, blocks, &mut out[row..]),
-                4.. => dot::<W, 4>(weights, rest, blocks, &mut out[row..]),
-                _ => dot::<W, 1>(weights, rest, blocks, &mut out[row..]),
-            };
+    let row_bytes = weights.len() / features;
+    let blocks = row_bytes / W::BYTES;
+    assert!(weights.len() == features * blocks * W::BYTES && activations.len() == rows * blocks);
+    // Missing weight rows repeat the last one.
+    let starts: [*const u8; FEATURES] =
+        std::array::from_fn(|feature| weights[feature.min(features - 1) * row_bytes..].as_ptr());
+    // SAFETY: each start is followed by `blocks` blocks, and `activations` holds `rows * blocks` (asserted).
+    unsafe {
+        match rows {
+            1 => rows_kernel::<W, 1>(&starts, activations, blocks, out),
+            2 => rows_kernel::<W, 2>(&starts, activations, blocks, out),
+            3 => rows_kernel::<W, 3>(&starts, activations, blocks, out),
+            MOST_ROWS => rows_kernel::<W, MOST_ROWS>(&starts, activations, blocks, out),
+            _ => unreachable!("{rows} rows"),
         }
     }
 }
 
 /// # Safety
-/// `weights` holds `blocks` blocks of `W`, `activations` at least `ROWS * blocks` blocks, `out` `ROWS` elements.
+/// Each of `weights` points to `blocks` blocks of `W`; `activations` holds `ROWS * blocks` blocks.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn dot<W: WeightBlock, const ROWS: usize>(
-    weights: &[u8],
-    activations: &[ActivationBlock],
+unsafe fn rows_kernel<W: WeightBlock, const ROWS: usize>(
+    weights: &[*const u8; FEATURES],
+    activations: &[WideBlock],
     blocks: usize,
-    out: &mut [f32],
-) -> usize {
+    out: &mut [[f32; FEATURES]; MOST_ROWS],
+) {
     // SAFETY: as the function's contract.
     unsafe {
         let mut sums = [_mm256_setzero_ps(); ROWS];
         for block in 0..blocks {
-            let weight = W::unpack(weights.as_ptr().add(block * W::BYTES));
-            for (row, sum) in sums.iter_mut().enumerate() {
-                let activation = activations.get_unchecked(row * blocks + block);
-                let values = activation.values.as_ptr().cast::<__m256i>();
-                // Two chains, so that additions do not wait for each other.
-                let mut totals = [_mm256_setzero_si256(); 2];
-                for j in 0..8 {
-                    // At most 63 * 127 * 2, which fits 16 bits.
-                    let products = _mm256_maddubs_epi16(weight.values[j], _mm256_load_si256(values.add(j)));
-                    let scaled = _mm256_madd_epi16(products, weight.multipliers[j]);
-                    totals[j % 2] = _mm256_add_epi32(totals[j % 2], scaled);
+            let mut totals = [[_mm256_setzero_si256(); FEATURES]; ROWS];
+            let mut offsets = [[_mm256_setzero_si256(); FEATURES]; ROWS];
+            let mut scales = [0f32; FEATURES];
+            let mut offset_scales = [0f32; FEATURES];
+            for feature in 0..FEATURES {
+                let weight = weights[feature].add(block * W::BYTES);
+                prefetch(weight.wrapping_add(FEATURES * blocks * W::BYTES), W::BYTES);
+                let weight_scales = W::scales(weight);
+                scales[feature] = weight_scales.scale;
+                offset_scales[feature] = weight_scales.offset_scale;
+                let values = W::values(weight);
+                let multipliers = spread(weight_scales.multipliers);
+                let weight_offsets = _mm256_cvtepi8_epi16(weight_scales.offsets);
+                for row in 0..ROWS {
+                    let activation = activations.get_unchecked(row * blocks + block);
+                    let part = activation.values.as_ptr().cast::<__m256i>();
+                    // Two chains, so that additions do not wait for each other.
+                    let mut sums = [_mm256_setzero_si256(); 2];
+                    for j in 0..8 {
+                        // At most 63 * 127 * 2, which fits 16 bits.
+                        let products = _mm256_maddubs_epi16(values[j], _mm256_load_si256(part.add(j)));
+                        sums[j % 2] =
+                            _mm256_add_epi32(sums[j % 2], _mm256_madd_epi16(products, multipliers[j]));
+                    }
+                    totals[row][feature] = _mm256_add_epi32(sums[0], sums[1]);
+                    let activation_sums = _mm256_load_si256(activation.sums.as_ptr().cast());
+                    offsets[row][feature] = _mm256_madd_epi16(weight_offsets, activation_sums);
                 }
-                let total = _mm256_cvtepi32_ps(_mm256_add_epi32(totals[0], totals[1]));
-                let sums16 = _mm256_load_si256(activation.sums.as_ptr().cast());
-                let offset = _mm256_cvtepi32_ps(_mm256_madd_epi16(weight.offsets, sums16));
-                let scaled = _mm256_fmadd_ps(total, _mm256_set1_ps(weight.scale * activation.scale), *sum);
-                *sum =
-                    _mm256_fnmadd_ps(offset, _mm256_set1_ps(weight.offset_scale * activation.scale), scaled);
+            }
+            let scales = _mm256_loadu_ps(scales.as_ptr());
+            let offset_scales = _mm256_loadu_ps(offset_scales.as_ptr());
+            for row in 0..ROWS {
+                let scale = _mm256_set1_ps(activations.get_unchecked(row * blocks + block).scale);
+                let total = _mm256_cvtepi32_ps(sum_each(&totals[row]));
+                let offset = _mm256_cvtepi32_ps(sum_each(&offsets[row]));
+                let sum = _mm256_fmadd_ps(total, _mm256_mul_ps(scales, scale), sums[row]);
+                sums[row] = _mm256_fnmadd_ps(offset, _mm256_mul_ps(offset_scales, scale), sum);
             }
         }
         for (sum, out) in sums.iter().zip(out) {
-            let half = _mm_add_ps(_mm256_castps256_ps128(*sum), _mm256_extractf128_ps::<1>(*sum));
-            let quarter = _mm_add_ps(half, _mm_movehl_ps(half, half));
-            *out = _mm_cvtss_f32(_mm_add_ss(quarter, _mm_movehdup_ps(quarter)));
+            _mm256_storeu_ps(out.as_mut_ptr(), *sum);
         }
-        ROWS
+    }
+}
+
+/// Asks for the weights that come next: they come from memory once a step, in pieces that are too short for the
+/// processor to foresee.
+#[inline(always)]
+pub(super) fn prefetch(start: *const u8, bytes: usize) {
+    for line in (0..bytes).step_by(64) {
+        // SAFETY: x86-64 has SSE; a prefetch may name any address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast()) };
+    }
+}
+
+/// The sum of each vector's lanes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn sum_each(v: &[__m256i; 8]) -> __m256i {
+    let pair = |a, b| _mm256_add_epi32(_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+    let four = |a, b| _mm256_add_epi32(_mm256_unpacklo_epi64(a, b), _mm256_unpackhi_epi64(a, b));
+    let low = four(pair(v[0], v[1]), pair(v[2], v[3]));
+    let high = four(pair(v[4], v[5]), pair(v[6], v[7]));
+    _mm256_add_epi32(
+        _mm256_permute2x128_si256::<0x20>(low, high),
+        _mm256_permute2x128_si256::<0x31>(low, high),
+    )
+}
+
+/// `out[i][j] = rows[j][i]`. Requires AVX2, as everything here.
+pub fn transposed(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
+    assert!(super::ops::has_avx2());
+    // SAFETY: the CPU has AVX2.
+    unsafe { transpose(rows) }
+}
+
+#[target_feature(enable = "avx2")]
+fn transpose(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
+    // SAFETY: each row is eight floats.
+    let r: [__m256; 8] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(rows[i].as_ptr()) });
+    let mut pairs = [_mm256_setzero_ps(); 8];
+    for i in 0..4 {
+        pairs[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
+        pairs[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+    }
+    // Four elements of rows 0 to 3, and of rows 4 to 7, for each column and the one four further on.
+    let mut fours = [_mm256_setzero_ps(); 8];
+    for i in 0..2 {
+        let (a, b) = (&pairs[4 * i..4 * i + 2], &pairs[4 * i + 2..4 * i + 4]);
+        fours[4 * i] = _mm256_shuffle_ps::<0x44>(a[0], b[0]);
+        fours[4 * i + 1] = _mm256_shuffle_ps::<0xee>(a[0], b[0]);
+        fours[4 * i + 2] = _mm256_shuffle_ps::<0x44>(a[1], b[1]);
+        fours[4 * i + 3] = _mm256_shuffle_ps::<0xee>(a[1], b[1]);
+    }
+    let mut out = [[0f32; 8]; 8];
+    for column in 0..4 {
+        let low = _mm256_permute2f128_ps::<0x20>(fours[column], fours[column + 4]);
+        let high = _mm256_permute2f128_ps::<0x31>(fours[column], fours[column + 4]);
+        // SAFETY: each row is eight floats.
+        unsafe {
+            _mm256_storeu_ps(out[column].as_mut_ptr(), low);
+            _mm256_storeu_ps(out[column + 4].as_mut_ptr(), high);
+        }
+    }
+    out
+}
+
+/// A weight block laid out so that any four values, and any pair of factors, can be sent to all lanes.
+#[repr(C, align(32))]
+struct Spread {
+    values: [i32; 64],
+    /// Twice the 16-bit multiplier, for each group of values that has one.
+    multipliers: [i32; 16],
+    /// Two neighbours' 16-bit offsets.
+    offsets: [i32; 8],
+    scale: f32,
+    offset_scale: f32,
+}
+
+impl Spread {
+    const ZERO: Self =
+        Self { values: [0; 64], multipliers: [0; 16], offsets: [0; 8], scale: 0.0, offset_scale: 0.0 };
+
+    /// # Safety
+    /// `block` points to a block of `W`.
+    #[inline]
+    #[target_feature(enable = "avx2,f16c")]
+    unsafe fn fill<W: WeightBlock>(&mut self, block: *const u8) {
+        // SAFETY: as the function's contract; the arrays have room for what is stored.
+        unsafe {
+            for (j, values) in W::values(block).into_iter().enumerate() {
+                _mm256_store_si256(self.values.as_mut_ptr().cast::<__m256i>().add(j), values);
+            }
+            let scales = W::scales(block);
+            let multipliers = self.multipliers.as_mut_ptr().cast::<__m256i>();
+            let offsets = self.offsets.as_mut_ptr();
+            if W::GROUPS == 8 {
+                // The eight factors stand twice each in the sixteen bytes.
+                _mm256_store_si256(multipliers, _mm256_cvtepi8_epi16(scales.multipliers));
+                let every_second = _mm_set_epi8(-1, -1, -1, -1, -1, -1, -1, -1, 14, 12, 10, 8, 6, 4, 2, 0);
+                let once = _mm_shuffle_epi8(scales.offsets, every_second);
+                _mm_storeu_si128(offsets.cast(), _mm_cvtepi8_epi16(once));
+            } else {
+                let twice = |bytes| _mm256_cvtepi8_epi16(bytes);
+                let m = scales.multipliers;
+                _mm256_store_si256(multipliers, twice(_mm_unpacklo_epi8(m, m)));
+                _mm256_store_si256(multipliers.add(1), twice(_mm_unpackhi_epi8(m, m)));
+                _mm256_storeu_si256(offsets.cast(), _mm256_cvtepi8_epi16(scales.offsets));
+            }
+            self.scale = scales.scale;
+            self.offset_scale = scales.offset_scale;
+        }
+    }
+}
+
+#[target_feature(enable = "avx2,fma,f16c")]
+fn tiles_of<W: WeightBlock>(
+    weights: &[u8],
+    features: usize,
+    tiles: &[WideTile],
+    count: usize,
+    out: &mut [[[f32; TILE_ROWS]; MOST_TILES]],
+) {
+    let row_bytes = weights.len() / features;
+    let blocks = row_bytes / W::BYTES;
+    assert!(
+        weights.len() == features * blocks * W::BYTES && tiles.len() == count * blocks && count <= MOST_TILES
+    );
+    let starts = [weights.as_ptr(), weights[(features - 1) * row_bytes..].as_ptr()];
+    let mut sums = [[_mm256_setzero_ps(); MOST_TILES]; TILE_FEATURES];
+    let mut spread = [Spread::ZERO; TILE_FEATURES];
+    for block in 0..blocks {
+        // SAFETY: each start is followed by `blocks` blocks, and `tiles` holds `count * blocks` (asserted).
+        unsafe {
+            for (spread, start) in spread.iter_mut().zip(starts) {
+                let weight = start.add(block * W::BYTES);
+                prefetch(weight.wrapping_add(FEATURES * row_bytes), W::BYTES);
+                spread.fill::<W>(weight);
+            }
+            let mut tile = 0;
+            while tile < count {
+                // The compiler would keep the values in registers, of which there are too few, and shuffle them about;
+                // a broadcast from memory is free.
+                let spread = std::hint::black_box(&spread);
+                let at = tiles.as_ptr().add(tile * blocks + block);
+                tile += match count - tile {
+                    2.. => tile_kernel::<W, 2>(spread, [at, at.add(blocks)], tile, &mut sums),
+                    _ => tile_kernel::<W, 1>(spread, [at], tile, &mut sums),
+                };
+            }
+        }
+    }
+    for (sums, out) in sums.iter().zip(out) {
+        for (sum, out) in sums.iter().zip(out) {
+            // SAFETY: eight floats.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), *sum) };
+        }
+    }
+}
+
+/// Adds one block of two weight rows times `TILES` tiles to `sums[..][first..]`. Returns `TILES`.
+///
+/// # Safety
+/// `tiles` point to tiles.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn tile_kernel<W: WeightBlock, const TILES: usize>(
+    weights: &[Spread; TILE_FEATURES],
+    tiles: [*const WideTile; TILES],
+    first: usize,
+    sums: &mut [[__m256; MOST_TILES]; TILE_FEATURES],
+) -> usize {
+    // SAFETY: indices stay inside the arrays of `Spread` and `WideTile`.
+    unsafe {
+        let zero = _mm256_setzero_si256();
+        let mut totals = [[zero; TILES]; TILE_FEATURES];
+        // The bound is hidden: unrolled as a whole, the loop would spill every register.
+        for part in 0..std::hint::black_box(64 / W::RUN) {
+            let mut products = [[zero; TILES]; TILE_FEATURES];
+            for step in 0..W::RUN {
+                let group = part * W::RUN + step;
+                let activations: [__m256i; TILES] = std::array::from_fn(|t| {
+                    _mm256_load_si256((&raw const (*tiles[t]).values).cast::<__m256i>().add(group))
+                });
+                for f in 0..TILE_FEATURES {
+                    let weight = _mm256_set1_epi32(*weights[f].values.get_unchecked(group));
+                    for t in 0..TILES {
+                        let product = _mm256_maddubs_epi16(weight, activations[t]);
+                        products[f][t] = _mm256_add_epi16(products[f][t], product);
+                    }
+                }
+            }
+            for f in 0..TILE_FEATURES {
+                let multiplier =
+                    _mm256_set1_epi32(*weights[f].multipliers.get_unchecked(part * W::RUN / W::GROUPS));
+                for t in 0..TILES {
+                    let scaled = _mm256_madd_epi16(products[f][t], multiplier);
+                    totals[f][t] = _mm256_add_epi32(totals[f][t], scaled);
+                }
+            }
+        }
+        for t in 0..TILES {
+            let (pairs, activation_sums): (usize, *const __m256i) = if W::GROUPS == 8 {
+                (4, (&raw const (*tiles[t]).sums_of_32).cast())
+            } else {
+                (8, (&raw const (*tiles[t]).sums_of_16).cast())
+            };
+            let activation_scales = _mm256_load_ps((&raw const (*tiles[t]).scales).cast());
+            for f in 0..TILE_FEATURES {
+                let mut offset = zero;
+                for pair in 0..pairs {
+                    let weight = _mm256_set1_epi32(*weights[f].offsets.get_unchecked(pair));
+                    let sum = _mm256_load_si256(activation_sums.add(pair));
+                    offset = _mm256_add_epi32(offset, _mm256_madd_epi16(weight, sum));
+                }
+                let scale = _mm256_mul_ps(_mm256_set1_ps(weights[f].scale), activation_scales);
+                let offset_scale = _mm256_mul_ps(_mm256_set1_ps(weights[f].offset_scale), activation_scales);
+                let cell = &mut sums[f][first + t];
+                let sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(totals[f][t]), scale, *cell);
+                *cell = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(offset), offset_scale, sum);
+            }
+        }
+        TILES
     }
 }
 
@@ -317,6 +383,7 @@ mod tests {
     use candle_core::quantized::{GgmlType, k_quants};
 
     use super::*;
+    use crate::cpu::activations::{Activations, WIDE};
 
     fn noise(seed: &mut u64) -> f32 {
         *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -328,38 +395,63 @@ mod tests {
         unsafe { std::slice::from_raw_parts(blocks.as_ptr().cast(), size_of_val(blocks)) }
     }
 
-    /// Against the dequantized weights times the dequantized activations, in f64: only the sums may round.
-    fn check<T: GgmlType>(dtype: GgmlDType, blocks: usize, rows: usize) {
-        let mut seed = (blocks * 100 + rows) as u64;
-        let floats: Vec<f32> = (0..blocks * BLOCK).map(|_| noise(&mut seed)).collect();
-        let mut weights = vec![T::zeros(); blocks];
+    /// Against the dequantized weights times the dequantized activations, in f64: only the sums may round. Both
+    /// kernels must give the same bits.
+    fn check<T: GgmlType>(dtype: GgmlDType, blocks: usize, features: usize, rows: usize) {
+        let mut seed = (blocks * 100 + rows * 10 + features) as u64;
+        let floats: Vec<f32> = (0..features * blocks * WIDE).map(|_| noise(&mut seed)).collect();
+        let mut weights = vec![T::zeros(); features * blocks];
         T::from_float(&floats, &mut weights);
-        let mut exact_weights = vec![0f32; blocks * BLOCK];
+        let mut exact_weights = vec![0f32; floats.len()];
         T::to_float(&weights, &mut exact_weights);
-        let activations: Vec<ActivationBlock> = (0..rows * blocks)
-            .map(|_| ActivationBlock::quantize(&std::array::from_fn(|_| noise(&mut seed) * 3.0)))
+        let activations: Vec<WideBlock> = (0..rows * blocks)
+            .map(|_| WideBlock::quantize(&(0..WIDE).map(|_| noise(&mut seed) * 3.0).collect::<Vec<_>>()))
             .collect();
-        let mut out = vec![0f32; rows];
-        dot_rows(dtype, as_bytes(&weights), &activations, blocks, &mut out);
-        for (row, ours) in out.iter().enumerate() {
-            let mut exact = 0f64;
-            for (i, weight) in exact_weights.iter().enumerate() {
-                let block = &activations[row * blocks + i / BLOCK];
-                exact += f64::from(*weight) * f64::from(block.values[i % BLOCK]) * f64::from(block.scale);
+        let mut ours = vec![vec![0f32; rows]; features];
+        for first in (0..rows).step_by(MOST_ROWS) {
+            let count = MOST_ROWS.min(rows - first);
+            let mut out = [[0.0; FEATURES]; MOST_ROWS];
+            let part = &activations[first * blocks..(first + count) * blocks];
+            dot_rows(dtype, as_bytes(&weights), features, part, count, &mut out);
+            for (feature, ours) in ours.iter_mut().enumerate() {
+                (0..count).for_each(|row| ours[first + row] = out[row][feature]);
             }
-            assert!(
-                (f64::from(*ours) - exact).abs() < 2e-4,
-                "{dtype:?} {blocks}x{rows} row {row}: {ours} not {exact}"
-            );
-            let mut alone = [0f32];
-            dot_rows(
-                dtype,
-                as_bytes(&weights),
-                &activations[row * blocks..(row + 1) * blocks],
-                blocks,
-                &mut alone,
-            );
-            assert_eq!(alone[0].to_bits(), ours.to_bits(), "a row's result depends on its neighbours");
+        }
+        for (feature, ours) in ours.iter().enumerate() {
+            for (row, ours) in ours.iter().enumerate() {
+                let mut exact = 0f64;
+                for i in 0..blocks * WIDE {
+                    let block = &activations[row * blocks + i / WIDE];
+                    let weight = exact_weights[feature * blocks * WIDE + i];
+                    exact += f64::from(weight) * f64::from(block.values[i % WIDE]) * f64::from(block.scale);
+                }
+                assert!(
+                    (f64::from(*ours) - exact).abs() < 2e-4,
+                    "{dtype:?} {blocks}x{features}x{rows} row {row}: {ours} not {exact}"
+                );
+            }
+        }
+        let row_bytes = size_of_val(&weights[..blocks]);
+        let mut tiles = vec![WideBlock::ZERO_TILE; rows.div_ceil(TILE_ROWS) * blocks];
+        for (index, tile) in tiles.iter_mut().enumerate() {
+            let first = index / blocks * TILE_ROWS;
+            let rows: Vec<WideBlock> = (first..rows.min(first + TILE_ROWS))
+                .map(|row| activations[row * blocks + index % blocks])
+                .collect();
+            WideBlock::pack(&rows, tile);
+        }
+        for first in (0..features).step_by(TILE_FEATURES) {
+            let count = TILE_FEATURES.min(features - first);
+            let part = &as_bytes(&weights)[first * row_bytes..(first + count) * row_bytes];
+            let mut out = [[[0.0; TILE_ROWS]; MOST_TILES]; TILE_FEATURES];
+            dot_tiles(dtype, part, count, &tiles, rows.div_ceil(TILE_ROWS), &mut out);
+            for feature in 0..count {
+                for row in 0..rows {
+                    let tiled = out[feature][row / TILE_ROWS][row % TILE_ROWS];
+                    let expected = ours[first + feature][row];
+                    assert_eq!(tiled.to_bits(), expected.to_bits(), "{dtype:?}: the kernels differ");
+                }
+            }
         }
     }
 
@@ -370,22 +462,59 @@ mod tests {
             return;
         }
         for blocks in [1, 2, 3, 7] {
-            for rows in [1, 2, 4, 5, 15, 16] {
-                check::<k_quants::BlockQ4K>(GgmlDType::Q4K, blocks, rows);
-                check::<k_quants::BlockQ5K>(GgmlDType::Q5K, blocks, rows);
-                check::<k_quants::BlockQ6K>(GgmlDType::Q6K, blocks, rows);
+            for (features, rows) in [(1, 1), (8, 2), (3, 4), (5, 5), (8, 8), (2, 15), (7, 32)] {
+                check::<k_quants::BlockQ4K>(GgmlDType::Q4K, blocks, features, rows);
+                check::<k_quants::BlockQ5K>(GgmlDType::Q5K, blocks, features, rows);
+                check::<k_quants::BlockQ6K>(GgmlDType::Q6K, blocks, features, rows);
             }
         }
     }
 
     #[test]
-    fn quantized_activations_are_close() {
-        let mut seed = 5;
-        let floats: [f32; BLOCK] = std::array::from_fn(|_| noise(&mut seed) * 10.0);
-        let block = ActivationBlock::quantize(&floats);
-        for (value, float) in block.values.iter().zip(floats) {
-            assert!((f32::from(*value) * block.scale - float).abs() <= block.scale * 0.5 + 1e-6);
+    fn transposing_swaps_rows_and_columns() {
+        if !is_supported(GgmlDType::Q4K) {
+            return;
         }
-        assert_eq!(ActivationBlock::quantize(&[0.0; BLOCK]).values, [0; BLOCK]);
+        let rows = std::array::from_fn(|i| std::array::from_fn(|j| (8 * i + j) as f32));
+        let columns = transposed(&rows);
+        for (i, row) in rows.iter().enumerate() {
+            for (j, value) in row.iter().enumerate() {
+                assert_eq!(columns[j][i], *value);
+            }
+        }
+    }
+
+    /// Weights and activations of the largest magnitudes: sixteen bits must hold the sums inside the kernels.
+    #[test]
+    fn the_largest_values_do_not_overflow() {
+        if !is_supported(GgmlDType::Q4K) {
+            return;
+        }
+        for (dtype, bytes, largest) in
+            [(GgmlDType::Q4K, 144, 15.0), (GgmlDType::Q5K, 176, 31.0), (GgmlDType::Q6K, 210, 31.0)]
+        {
+            let mut block = vec![0xffu8; bytes];
+            let one = half::f16::ONE.to_bits().to_le_bytes();
+            let multiplier = if dtype == GgmlDType::Q6K {
+                block[208..210].copy_from_slice(&one);
+                block[192..208].fill(127);
+                127.0
+            } else {
+                block[..2].copy_from_slice(&one);
+                block[2..4].copy_from_slice(&[0, 0]);
+                63.0
+            };
+            let activation = WideBlock::quantize(&[127.0; WIDE]);
+            let mut out = [[0.0; FEATURES]; MOST_ROWS];
+            dot_rows(dtype, &block, 1, &[activation], 1, &mut out);
+            let mut tiled = [[[0.0; TILE_ROWS]; MOST_TILES]; TILE_FEATURES];
+            let mut tile = WideBlock::ZERO_TILE;
+            WideBlock::pack(&[activation; TILE_ROWS], &mut tile);
+            dot_tiles(dtype, &block, 1, &[tile], 1, &mut tiled);
+            let exact = multiplier * largest * 127.0 * WIDE as f32;
+            for value in [out[0][0], tiled[0][0][0], tiled[0][0][7]] {
+                assert!((value / exact - 1.0).abs() < 1e-6, "{dtype:?}: {value} not {exact}");
+            }
+        }
     }
 }

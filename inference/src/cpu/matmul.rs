@@ -3,6 +3,8 @@
 //! Activations are quantized once per input to the form that the weight type's dot product wants, then shared by
 //! all matrices that read the same input (query, key and value; gate and up).
 
+use std::ops::Range;
+
 use candle_core::quantized::{
     GgmlDType, GgmlType,
     k_quants::{BlockQ8_0, BlockQ8_1, BlockQ8K},
@@ -10,21 +12,51 @@ use candle_core::quantized::{
 use half::slice::HalfFloatSliceExt;
 
 #[cfg(target_arch = "x86_64")]
-use super::k_quants::{self, ActivationBlock};
-use super::{ops::dot, threads::ThreadPool};
+use super::{
+    activations::{Activations, NarrowBlock, TILE_ROWS, WideBlock},
+    k_quants::{self, FEATURES, MOST_ROWS, MOST_TILES, TILE_FEATURES},
+    q8_0,
+};
+use super::{ops::dot, shared_mut::SharedMut, threads::ThreadPool};
 use crate::weights::{Matrix, matrix::with_blocks};
 
-/// A block of input rows in every form asked for so far. Reused from step to step.
+/// Rows that one thread fills and quantizes at a time.
+const FILLED_ROWS: usize = 8;
+/// Inputs with fewer rows are filled by the calling thread: waking others would take longer.
+const PARALLEL_ROWS: usize = 8;
+/// Weight rows that are given to a thread together.
+const FEATURE_GROUP: usize = 8;
+/// Bytes of weights that stay in a core's second-level cache while all rows of the input pass by.
+#[cfg(target_arch = "x86_64")]
+const WEIGHTS_AT_A_TIME: usize = 128 << 10;
+
+/// A block of input rows in every form that its matrices need. Reused from step to step.
 #[derive(Default)]
 pub struct Input {
     rows: usize,
     columns: usize,
     float: Vec<f32>,
     #[cfg(target_arch = "x86_64")]
-    wide: Vec<ActivationBlock>,
+    wide: Quantized<WideBlock>,
+    #[cfg(target_arch = "x86_64")]
+    narrow: Quantized<NarrowBlock>,
     q8_k: Vec<BlockQ8K>,
     q8_0: Vec<BlockQ8_0>,
     q8_1: Vec<BlockQ8_1>,
+}
+
+/// Rows for our own kernels: `blocks` is `[row][block]` for few rows, `tiles` is `[tile][block]` for many.
+#[cfg(target_arch = "x86_64")]
+struct Quantized<A: Activations> {
+    blocks: Vec<A>,
+    tiles: Vec<A::Tile>,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<A: Activations> Default for Quantized<A> {
+    fn default() -> Self {
+        Self { blocks: Vec::new(), tiles: Vec::new() }
+    }
 }
 
 /// The form of activations that a weight type multiplies with.
@@ -34,6 +66,9 @@ enum Form {
     /// Own kernels for k-quants.
     #[cfg(target_arch = "x86_64")]
     Wide,
+    /// Own kernels for Q8_0.
+    #[cfg(target_arch = "x86_64")]
+    Narrow,
     Q8K,
     Q8_0,
     Q8_1,
@@ -43,6 +78,8 @@ fn form_of(dtype: GgmlDType) -> Form {
     #[cfg(target_arch = "x86_64")]
     if k_quants::is_supported(dtype) {
         return Form::Wide;
+    } else if q8_0::is_supported(dtype) {
+        return Form::Narrow;
     }
     match dtype {
         GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => Form::Float,
@@ -58,90 +95,136 @@ fn form_of(dtype: GgmlDType) -> Form {
 }
 
 impl Input {
-    /// Starts a new input of `[rows, columns]`; the caller fills the returned floats, then calls [`Self::prepare`].
-    pub fn reset(&mut self, rows: usize, columns: usize) -> &mut [f32] {
+    /// Makes an input of `[rows, columns]` for `matrices`. `fill(row, out)` computes one row.
+    pub fn fill(
+        &mut self,
+        pool: &mut ThreadPool,
+        rows: usize,
+        columns: usize,
+        matrices: &[&Matrix],
+        fill: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) {
         (self.rows, self.columns) = (rows, columns);
+        let needs = |form| matrices.iter().any(|matrix| form_of(matrix.dtype()) == form);
         self.float.resize(rows * columns, 0.0);
-        &mut self.float
+        let float = SharedMut::new(&mut self.float);
+        #[cfg(target_arch = "x86_64")]
+        let wide = needs(Form::Wide).then(|| self.wide.reset(rows, columns));
+        #[cfg(target_arch = "x86_64")]
+        let narrow = needs(Form::Narrow).then(|| self.narrow.reset(rows, columns));
+        let q8_k = needs(Form::Q8K).then(|| reset(&mut self.q8_k, rows, columns));
+        let q8_0 = needs(Form::Q8_0).then(|| reset(&mut self.q8_0, rows, columns));
+        let q8_1 = needs(Form::Q8_1).then(|| reset(&mut self.q8_1, rows, columns));
+        let body = |groups: Range<usize>| {
+            for group in groups {
+                let group = group * FILLED_ROWS..rows.min((group + 1) * FILLED_ROWS);
+                // SAFETY: groups of rows are disjoint, and each is taken by one thread.
+                unsafe {
+                    let floats = float.slice(group.start * columns..group.end * columns);
+                    for (row, out) in group.clone().zip(floats.chunks_exact_mut(columns)) {
+                        fill(row, out);
+                    }
+                    #[cfg(target_arch = "x86_64")]
+                    if let Some(wide) = &wide {
+                        wide.quantize(group.clone(), columns, floats);
+                    }
+                    #[cfg(target_arch = "x86_64")]
+                    if let Some(narrow) = &narrow {
+                        narrow.quantize(group.clone(), columns, floats);
+                    }
+                    quantize(&q8_k, group.clone(), columns, floats);
+                    quantize(&q8_0, group.clone(), columns, floats);
+                    quantize(&q8_1, group.clone(), columns, floats);
+                }
+            }
+        };
+        let groups = rows.div_ceil(FILLED_ROWS);
+        if rows < PARALLEL_ROWS {
+            body(0..groups);
+        } else {
+            pool.run_chunked(groups, &body);
+        }
     }
 
-    /// Makes the forms that `matrices` need.
-    pub fn prepare(&mut self, pool: &mut ThreadPool, matrices: &[&Matrix]) {
-        let needs = |form| matrices.iter().any(|matrix| form_of(matrix.dtype()) == form);
-        let (rows, columns) = (self.rows, self.columns);
-        #[cfg(target_arch = "x86_64")]
-        if needs(Form::Wide) {
-            quantize_wide(pool, &self.float, rows, columns, &mut self.wide);
-        }
-        if needs(Form::Q8K) {
-            quantize(pool, &self.float, rows, columns, &mut self.q8_k);
-        }
-        if needs(Form::Q8_0) {
-            quantize(pool, &self.float, rows, columns, &mut self.q8_0);
-        }
-        if needs(Form::Q8_1) {
-            quantize(pool, &self.float, rows, columns, &mut self.q8_1);
-        }
+    /// Whether our own kernels read tiles of this input. Padding a tile costs less than going row by row from here on.
+    #[cfg(target_arch = "x86_64")]
+    fn is_tiled(rows: usize) -> bool {
+        rows > MOST_ROWS
     }
 }
 
-fn quantize<T: GgmlType>(
-    pool: &mut ThreadPool,
-    float: &[f32],
-    rows: usize,
+fn reset<T: GgmlType>(blocks: &mut Vec<T>, rows: usize, columns: usize) -> SharedMut<'_, T> {
+    blocks.resize_with(rows * columns / T::BLCK_SIZE, T::zeros);
+    SharedMut::new(blocks)
+}
+
+/// # Safety
+/// No other thread uses these rows meanwhile.
+unsafe fn quantize<T: GgmlType>(
+    out: &Option<SharedMut<'_, T>>,
+    rows: Range<usize>,
     columns: usize,
-    out: &mut Vec<T>,
+    floats: &[f32],
 ) {
-    let blocks_per_row = columns / T::BLCK_SIZE;
-    out.resize_with(rows * blocks_per_row, T::zeros);
-    if rows < 4 {
-        return T::from_float(&float[..rows * columns], out);
-    }
-    let out = SharedMut(out.as_mut_ptr());
-    pool.run_chunked(rows, &|range| {
-        for row in range {
-            // SAFETY: rows are disjoint and each is taken by one thread.
-            let blocks = unsafe {
-                std::slice::from_raw_parts_mut(out.get().add(row * blocks_per_row), blocks_per_row)
-            };
-            T::from_float(&float[row * columns..(row + 1) * columns], blocks);
-        }
-    });
+    let Some(out) = out else { return };
+    let per_row = columns / T::BLCK_SIZE;
+    // SAFETY: as the function's contract.
+    T::from_float(floats, unsafe { out.slice(rows.start * per_row..rows.end * per_row) });
 }
 
 #[cfg(target_arch = "x86_64")]
-fn quantize_wide(
-    pool: &mut ThreadPool,
-    float: &[f32],
-    rows: usize,
-    columns: usize,
-    out: &mut Vec<ActivationBlock>,
-) {
-    let blocks = rows * columns / k_quants::BLOCK;
-    out.resize(blocks, ActivationBlock::ZERO);
-    let (chunks, _) = float[..rows * columns].as_chunks::<{ k_quants::BLOCK }>();
-    if blocks < 32 {
-        for (out, chunk) in out.iter_mut().zip(chunks) {
-            *out = ActivationBlock::quantize(chunk);
-        }
-        return;
-    }
-    let out = SharedMut(out.as_mut_ptr());
-    pool.run_chunked(blocks, &|range| {
-        for index in range {
-            // SAFETY: `out` has `blocks` elements; each index is taken by one thread.
-            unsafe { *out.get().add(index) = ActivationBlock::quantize(&chunks[index]) };
-        }
-    });
+struct QuantizedWriter<'a, A: Activations> {
+    blocks: SharedMut<'a, A>,
+    tiles: SharedMut<'a, A::Tile>,
+    is_tiled: bool,
 }
 
-/// A pointer that threads share while they write disjoint elements behind it.
-pub(crate) struct SharedMut<T>(pub *mut T);
-// SAFETY: users of the pointer write disjoint elements; each use says why.
-unsafe impl<T> Sync for SharedMut<T> {}
-impl<T> SharedMut<T> {
-    pub(crate) fn get(&self) -> *mut T {
-        self.0
+#[cfg(target_arch = "x86_64")]
+impl<A: Activations> Quantized<A> {
+    fn reset(&mut self, rows: usize, columns: usize) -> QuantizedWriter<'_, A> {
+        let per_row = columns / A::ELEMENTS;
+        let is_tiled = Input::is_tiled(rows);
+        if is_tiled {
+            self.tiles.resize(rows.div_ceil(TILE_ROWS) * per_row, A::ZERO_TILE);
+        } else {
+            self.blocks.resize(rows * per_row, A::ZERO);
+        }
+        QuantizedWriter {
+            blocks: SharedMut::new(&mut self.blocks),
+            tiles: SharedMut::new(&mut self.tiles),
+            is_tiled,
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl<A: Activations> QuantizedWriter<'_, A> {
+    /// Quantizes a group of [`FILLED_ROWS`] rows, which is a tile.
+    ///
+    /// # Safety
+    /// No other thread uses these rows meanwhile.
+    unsafe fn quantize(&self, rows: Range<usize>, columns: usize, floats: &[f32]) {
+        const { assert!(FILLED_ROWS == TILE_ROWS) };
+        let per_row = columns / A::ELEMENTS;
+        let floats = |row: usize, block: usize| &floats[row * columns + block * A::ELEMENTS..][..A::ELEMENTS];
+        for block in 0..per_row {
+            if self.is_tiled {
+                let mut quantized = [A::ZERO; TILE_ROWS];
+                for (row, quantized) in quantized[..rows.len()].iter_mut().enumerate() {
+                    *quantized = A::quantize(floats(row, block));
+                }
+                let at = rows.start / TILE_ROWS * per_row + block;
+                // SAFETY: as the function's contract.
+                let tile = unsafe { &mut self.tiles.slice(at..at + 1)[0] };
+                A::pack(&quantized[..rows.len()], tile);
+            } else {
+                for (index, row) in rows.clone().enumerate() {
+                    let quantized = A::quantize(floats(index, block));
+                    // SAFETY: as the function's contract.
+                    unsafe { self.blocks.write(row * per_row + block, quantized) };
+                }
+            }
+        }
     }
 }
 
@@ -162,33 +245,30 @@ pub struct Product<'a> {
     pub store: Store,
 }
 
-/// Weight rows that one dot-product call handles.
-const QUAD: usize = 4;
-
-/// Computes all products of one prepared input in a single parallel section.
+/// Computes all products of one input in a single parallel section. The input was made for these matrices.
 pub fn multiply(pool: &mut ThreadPool, input: &Input, products: &mut [Product<'_>]) {
     let mut targets = Vec::with_capacity(products.len());
-    let mut quads = 0;
+    let mut groups = 0;
     for product in products.iter_mut() {
         assert_eq!(product.matrix.columns(), input.columns, "input width does not match the weights");
         assert_eq!(product.output.len(), input.rows * product.matrix.rows());
-        let first = quads;
-        quads += product.matrix.rows().div_ceil(QUAD);
+        let first = groups;
+        groups += product.matrix.rows().div_ceil(FEATURE_GROUP);
         targets.push(Target {
             matrix: product.matrix,
             bias: product.bias,
-            output: SharedMut(product.output.as_mut_ptr()),
+            output: SharedMut::new(product.output),
             store: product.store,
-            quads: first..quads,
+            groups: first..groups,
         });
     }
-    pool.run_chunked(quads, &|range| {
+    pool.run_chunked(groups, &|range| {
         for target in &targets {
-            let start = range.start.max(target.quads.start);
-            let end = range.end.min(target.quads.end);
+            let start = range.start.max(target.groups.start);
+            let end = range.end.min(target.groups.end);
             if start < end {
-                let features = (start - target.quads.start) * QUAD
-                    ..((end - target.quads.start) * QUAD).min(target.matrix.rows());
+                let features = (start - target.groups.start) * FEATURE_GROUP
+                    ..((end - target.groups.start) * FEATURE_GROUP).min(target.matrix.rows());
                 target.run(input, features);
             }
         }
@@ -198,17 +278,36 @@ pub fn multiply(pool: &mut ThreadPool, input: &Input, products: &mut [Product<'_
 struct Target<'a> {
     matrix: &'a Matrix,
     bias: Option<&'a [f32]>,
-    output: SharedMut<f32>,
+    output: SharedMut<'a, f32>,
     store: Store,
-    quads: std::ops::Range<usize>,
+    groups: Range<usize>,
 }
 
 impl Target<'_> {
-    fn run(&self, input: &Input, features: std::ops::Range<usize>) {
+    fn run(&self, input: &Input, features: Range<usize>) {
         match form_of(self.matrix.dtype()) {
             Form::Float => self.run_float(input, features),
             #[cfg(target_arch = "x86_64")]
-            Form::Wide => self.run_wide(input, features),
+            Form::Wide => {
+                let dtype = self.matrix.dtype();
+                if Input::is_tiled(input.rows) {
+                    self.run_tiles(&input.wide, input, features, &|weights, features, tiles, count, out| {
+                        k_quants::dot_tiles(dtype, weights, features, tiles, count, out);
+                    });
+                } else {
+                    self.run_rows(&input.wide, input, features, &|weights, features, rows, count, out| {
+                        k_quants::dot_rows(dtype, weights, features, rows, count, out);
+                    });
+                }
+            }
+            #[cfg(target_arch = "x86_64")]
+            Form::Narrow => {
+                if Input::is_tiled(input.rows) {
+                    self.run_tiles(&input.narrow, input, features, &q8_0::dot_tiles);
+                } else {
+                    self.run_rows(&input.narrow, input, features, &q8_0::dot_rows);
+                }
+            }
             Form::Q8K => {
                 with_blocks!(self.matrix, blocks => self.run_blocks(blocks, &input.q8_k, input, features))
             }
@@ -221,11 +320,14 @@ impl Target<'_> {
         }
     }
 
-    fn write(&self, row: usize, feature: usize, value: f32) {
-        let value = value + self.bias.map_or(0.0, |bias| bias[feature]);
-        // SAFETY: `multiply` checked the output's size, and each feature range belongs to one thread.
-        unsafe {
-            let cell = self.output.get().add(row * self.matrix.rows() + feature);
+    /// Stores the products of one row with the features from `feature` on.
+    #[inline(always)]
+    fn write(&self, row: usize, feature: usize, values: &[f32]) {
+        let at = row * self.matrix.rows() + feature;
+        // SAFETY: `multiply` gives each range of features to one thread.
+        let cells = unsafe { self.output.slice(at..at + values.len()) };
+        for (index, (cell, value)) in cells.iter_mut().zip(values).enumerate() {
+            let value = value + self.bias.map_or(0.0, |bias| bias[feature + index]);
             match self.store {
                 Store::Replace => *cell = value,
                 Store::Add => *cell += value,
@@ -238,7 +340,7 @@ impl Target<'_> {
         weights: &[T],
         activations: &[A],
         input: &Input,
-        features: std::ops::Range<usize>,
+        features: Range<usize>,
     ) where
         T::VecDotType: 'static,
     {
@@ -247,47 +349,85 @@ impl Target<'_> {
         let (columns, per_row) = (input.columns, input.columns / T::BLCK_SIZE);
         let weight = |feature: usize| &weights[feature * per_row..(feature + 1) * per_row];
         let mut feature = features.start;
-        while feature + QUAD <= features.end {
+        while feature + 4 <= features.end {
             let (w0, w1, w2, w3) =
                 (weight(feature), weight(feature + 1), weight(feature + 2), weight(feature + 3));
             for row in 0..input.rows {
                 let x = &activations[row * per_row..(row + 1) * per_row];
                 let (d0, d1, d2, d3) = T::vec_dot_4(columns, w0, w1, w2, w3, x);
-                self.write(row, feature, d0);
-                self.write(row, feature + 1, d1);
-                self.write(row, feature + 2, d2);
-                self.write(row, feature + 3, d3);
+                self.write(row, feature, &[d0, d1, d2, d3]);
             }
-            feature += QUAD;
+            feature += 4;
         }
         for feature in feature..features.end {
             for row in 0..input.rows {
                 let x = &activations[row * per_row..(row + 1) * per_row];
-                self.write(row, feature, T::vec_dot(columns, weight(feature), x));
+                self.write(row, feature, &[T::vec_dot(columns, weight(feature), x)]);
             }
         }
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn run_wide(&self, input: &Input, features: std::ops::Range<usize>) {
-        let blocks = input.columns / k_quants::BLOCK;
+    fn run_rows<A: Activations>(
+        &self,
+        activations: &Quantized<A>,
+        input: &Input,
+        features: Range<usize>,
+        dot: &dyn Fn(&[u8], usize, &[A], usize, &mut [[f32; FEATURES]; MOST_ROWS]),
+    ) {
         let row_bytes = self.matrix.as_bytes().len() / self.matrix.rows();
-        // Row tiles outside, so that a tile's activations stay in the first-level cache for all features.
-        for first in (0..input.rows).step_by(k_quants::MAX_ROWS) {
-            let count = k_quants::MAX_ROWS.min(input.rows - first);
-            let activations = &input.wide[first * blocks..(first + count) * blocks];
-            let mut out = [0f32; k_quants::MAX_ROWS];
-            for feature in features.clone() {
-                let weights = &self.matrix.as_bytes()[feature * row_bytes..(feature + 1) * row_bytes];
-                k_quants::dot_rows(self.matrix.dtype(), weights, activations, blocks, &mut out[..count]);
-                for (row, value) in out[..count].iter().enumerate() {
-                    self.write(first + row, feature, *value);
+        let activations = &activations.blocks[..input.rows * input.columns / A::ELEMENTS];
+        for first in features.clone().step_by(FEATURES) {
+            let end = features.end.min(first + FEATURES);
+            let weights = &self.matrix.as_bytes()[first * row_bytes..end * row_bytes];
+            let mut out = [[0f32; FEATURES]; MOST_ROWS];
+            dot(weights, end - first, activations, input.rows, &mut out);
+            for (row, values) in out[..input.rows].iter().enumerate() {
+                self.write(row, first, &values[..end - first]);
+            }
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn run_tiles<A: Activations>(
+        &self,
+        activations: &Quantized<A>,
+        input: &Input,
+        features: Range<usize>,
+        dot: &dyn Fn(&[u8], usize, &[A::Tile], usize, &mut [[[f32; TILE_ROWS]; MOST_TILES]]),
+    ) {
+        let row_bytes = self.matrix.as_bytes().len() / self.matrix.rows();
+        let per_tile = input.columns / A::ELEMENTS;
+        let tiles = input.rows.div_ceil(TILE_ROWS);
+        let at_a_time = (WEIGHTS_AT_A_TIME / row_bytes).max(1).next_multiple_of(FEATURES);
+        for part in features.clone().step_by(at_a_time) {
+            let part = part..features.end.min(part + at_a_time);
+            for first_tile in (0..tiles).step_by(MOST_TILES) {
+                let count = MOST_TILES.min(tiles - first_tile);
+                let tiles = &activations.tiles[first_tile * per_tile..(first_tile + count) * per_tile];
+                for first in part.clone().step_by(FEATURES) {
+                    let end = part.end.min(first + FEATURES);
+                    let mut out = [[[0f32; TILE_ROWS]; MOST_TILES]; FEATURES];
+                    for pair in (first..end).step_by(TILE_FEATURES) {
+                        let pair_end = end.min(pair + TILE_FEATURES);
+                        let weights = &self.matrix.as_bytes()[pair * row_bytes..pair_end * row_bytes];
+                        dot(weights, pair_end - pair, tiles, count, &mut out[pair - first..]);
+                    }
+                    for tile in 0..count {
+                        let row = (first_tile + tile) * TILE_ROWS;
+                        let columns =
+                            k_quants::transposed(&std::array::from_fn(|feature| out[feature][tile]));
+                        for (offset, values) in columns[..TILE_ROWS.min(input.rows - row)].iter().enumerate()
+                        {
+                            self.write(row + offset, first, &values[..end - first]);
+                        }
+                    }
                 }
             }
         }
     }
 
-    fn run_float(&self, input: &Input, features: std::ops::Range<usize>) {
+    fn run_float(&self, input: &Input, features: Range<usize>) {
         let columns = input.columns;
         let mut converted = vec![0f32; columns];
         for feature in features {
@@ -304,7 +444,7 @@ impl Target<'_> {
                 _ => &self.matrix.blocks::<f32>()[range],
             };
             for row in 0..input.rows {
-                self.write(row, feature, dot(weights, &input.float[row * columns..(row + 1) * columns]));
+                self.write(row, feature, &[dot(weights, &input.float[row * columns..(row + 1) * columns])]);
             }
         }
     }

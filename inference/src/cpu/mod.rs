@@ -1,8 +1,16 @@
 //! The CPU runner's operations: threads, matrix products, attention over paged keys and values.
 
+pub mod activations;
 pub mod attention;
+#[cfg(target_arch = "x86_64")]
+mod attention_avx2;
 #[cfg(target_arch = "x86_64")]
 pub mod k_quants;
 pub mod matmul;
 pub mod ops;
+#[cfg(target_arch = "x86_64")]
+pub mod q8_0;
+pub(crate) mod shared_mut;
 pub mod threads;
+#[cfg(target_arch = "x86_64")]
+mod unpack;

@@ -2,9 +2,6 @@
 //!
 //! The bodies are written over fixed-width lanes so that the compiler vectorizes them on every target.
 
-#[cfg(target_arch = "x86_64")]
-use super::k_quants::{ActivationBlock, BLOCK};
-
 /// Declares a function once and compiles it twice: portable, and with AVX2, FMA and F16C.
 macro_rules! dispatched {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
@@ -94,32 +91,14 @@ dispatched! {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-dispatched! {
-    pub(super) fn quantize_block(floats: &[f32; BLOCK]) -> ActivationBlock {
-        let mut maximum = [0f32; LANES];
-        for chunk in floats.as_chunks::<LANES>().0 {
-            for lane in 0..LANES {
-                maximum[lane] = maximum[lane].max(chunk[lane].abs());
-            }
-        }
-        let maximum = maximum.iter().copied().fold(0f32, f32::max);
-        let inverse = if maximum > 0.0 { 127.0 / maximum } else { 0.0 };
-        let mut values = [0i8; BLOCK];
-        for (value, float) in values.iter_mut().zip(floats) {
-            // Adding 1.5 * 2^23 rounds to the nearest integer in the low bits of the mantissa.
-            *value = ((float * inverse + 12_582_912.0).to_bits() as i32).wrapping_sub(0x4b40_0000) as i8;
-        }
-        ActivationBlock::from_parts(values, maximum / 127.0)
-    }
-}
-
 /// Exponential by range reduction and a polynomial, relative error below 2e-7; vectorizes, unlike the library's.
 /// Source: Cephes' expf coefficients.
 #[inline(always)]
 pub fn fast_exp(x: f32) -> f32 {
     let x = x.clamp(-87.3, 88.3);
-    let n = (x * std::f32::consts::LOG2_E + 0.5).floor();
+    // Adding 1.5 * 2^23 rounds to the nearest integer, in the low bits of the mantissa.
+    let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
+    let n = shifted - 12_582_912.0;
     let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
     let mut p = 1.987_569_1e-4f32;
     p = p * r + 1.398_2e-3;
@@ -128,7 +107,7 @@ pub fn fast_exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 0.5;
     let value = p * r * r + r + 1.0;
-    value * f32::from_bits(((n as i32 + 127) as u32) << 23)
+    value * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 
 /// The angles of rotary position embeddings for one head.
@@ -166,10 +145,15 @@ impl Rope {
         &self.frequencies
     }
 
-    /// Turns all heads of one row (`heads * head_dimension` values) to `position`.
-    pub fn apply(&self, row: &mut [f32], position: usize, angles: &mut Vec<(f32, f32)>) {
-        angles.clear();
-        angles.extend(self.frequencies.iter().map(|frequency| (position as f32 * frequency).sin_cos()));
+    /// The sine and cosine of each pair of dimensions at `position`.
+    pub fn angles(&self, position: usize, angles: &mut [(f32, f32)]) {
+        for (angle, frequency) in angles.iter_mut().zip(&self.frequencies) {
+            *angle = (position as f32 * frequency).sin_cos();
+        }
+    }
+
+    /// Turns all heads of one row (`heads * head_dimension` values) by the angles of its position.
+    pub fn apply(&self, row: &mut [f32], angles: &[(f32, f32)]) {
         let half = self.frequencies.len();
         for head in row.chunks_exact_mut(half * 2) {
             for (i, (sin, cos)) in angles.iter().enumerate() {

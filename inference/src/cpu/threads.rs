@@ -128,6 +128,23 @@ impl ThreadPool {
             }
         });
     }
+
+    /// As [`Self::run_chunked`], one item at a time, for few, large or unequal items: `body(thread, item)`.
+    pub fn run_each(&mut self, items: usize, body: &(dyn Fn(usize, usize) + Sync)) {
+        if self.threads() == 1 || items <= 1 {
+            return (0..items).for_each(|item| body(0, item));
+        }
+        let cursor = AtomicUsize::new(0);
+        self.run(&|thread| {
+            loop {
+                let item = cursor.fetch_add(1, Ordering::Relaxed);
+                if item >= items {
+                    break;
+                }
+                body(thread, item);
+            }
+        });
+    }
 }
 
 impl Drop for ThreadPool {

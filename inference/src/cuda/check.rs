@@ -433,14 +433,14 @@ fn attention(
     let rope = Rope::new(dimension, 10_000.0, None, pairing);
 
     // The definition, on the CPU in F32.
-    let kv_shape =
-        KvShape { layers: 1, blocks: 64, block_size: BLOCK_SIZE, heads: kv_heads, head_dimension: dimension };
+    let kv_shape = KvShape { layers: 1, blocks: 64, heads: kv_heads, head_dimension: dimension };
     let blocks: Vec<BlockId> = (0..total.div_ceil(BLOCK_SIZE)).map(|i| (i * 7 % 61) as BlockId).collect();
     let mut cpu_kv = KvStorage::new(kv_shape, KvPrecision::F32);
-    let (mut queries, mut angles) = (Vec::new(), Vec::new());
+    let (mut queries, mut angles) = (Vec::new(), vec![(0.0, 0.0); dimension / 2]);
     for (position, row) in projections.chunks_exact(stride).enumerate() {
         let mut row: Vec<f32> = row.iter().zip(&bias).map(|(x, b)| x + b).collect();
-        rope.apply(&mut row[..width + kv_width], position, &mut angles);
+        rope.angles(position, &mut angles);
+        rope.apply(&mut row[..width + kv_width], &angles);
         cpu_kv.write(0, &blocks, position, &row[width..width + kv_width], &row[width + kv_width..]);
         queries.extend_from_slice(&row[..width]);
     }
