@@ -77,22 +77,20 @@ __device__ __forceinline__ void add_to(float& sum, float v) { sum += v; }
 template <u32 AT_ONCE, u32 COUNT, class VALUE>
 __device__ __forceinline__ void read_pieces(const Partial& p, const float* const (&at)[COUNT], VALUE (&sum)[COUNT]) {
     const u64 step = (u64)p.rows * p.stride;
+    u64 offset = 0;
+#pragma unroll
+    for (u32 n = 0; n < COUNT; n++) sum[n] = VALUE();
     for (u32 first = 0; first < p.splits; first += AT_ONCE) {
         VALUE v[AT_ONCE][COUNT];
 #pragma unroll
+        for (u32 i = 0; i < AT_ONCE; i++) {
+#pragma unroll
+            for (u32 n = 0; n < COUNT; n++) v[i][n] = first + i < p.splits ? *(const VALUE*)(at[n] + offset) : VALUE();
+            offset += step;
+        }
+#pragma unroll
         for (u32 i = 0; i < AT_ONCE; i++)
 #pragma unroll
-            for (u32 n = 0; n < COUNT; n++)
-                if (first + i < p.splits) v[i][n] = *(const VALUE*)(at[n] + (first + i) * step);
-#pragma unroll
-        for (u32 i = 0; i < AT_ONCE; i++)
-#pragma unroll
-            for (u32 n = 0; n < COUNT; n++) {
-                if (first + i >= p.splits) continue;
-                if (first + i == 0)
-                    sum[n] = v[i][n];
-                else
-                    add_to(sum[n], v[i][n]);
-            }
+            for (u32 n = 0; n < COUNT; n++) add_to(sum[n], v[i][n]);
     }
 }

@@ -164,7 +164,7 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
     const u32 slot = TILES == 1 ? warp : warp * TILES % WARPS, token_tile = TILES == 1 ? 0 : warp * TILES / WARPS * TOKEN_TILES;
     const bool loads = own_tile < part.tiles, computes = first_tile + slot < part.tiles;
 
-    auto boundary = [&](u32 split) { return (u32)((u64)split * units / p.splits) * STEPS_PER_UNIT; };
+    auto boundary = [&](u32 split) { return split * units / p.splits * STEPS_PER_UNIT; };
     u32 split = VARIANT::WALKS_SPLITS ? 0 : blockIdx.z;
     const u32 begin = boundary(split), end = VARIANT::WALKS_SPLITS ? steps : boundary(split + 1);
     u32 split_end = boundary(split + 1);

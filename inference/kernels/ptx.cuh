@@ -58,6 +58,9 @@ __device__ __forceinline__ u32 atomic_add(u32* at, u32 value) { return atomicAdd
 // What another block wrote, past this multiprocessor's cache.
 __device__ __forceinline__ float4 read_uncached(const float4* at) { return __ldcg(at); }
 
+// Has the device's cache fetch the line of an address.
+__device__ __forceinline__ void prefetch(const void* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
+
 // A kernel may start while the one before it in the stream still runs. It may read weights then, and nothing else.
 __device__ __forceinline__ void wait_for_previous_kernel() {
 #if __CUDA_ARCH__ >= 900

@@ -42,11 +42,7 @@ extern "C" __global__ void __launch_bounds__(NORMALIZE_THREADS)
     let_next_kernel_start();
     const u32 row = p.wanted ? p.wanted[blockIdx.x] : blockIdx.x, quads = p.columns / 4;
     const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    auto weight_of = [&](u32 unit, u32 i) {
-        const u32 quad = unit * (COLUMN_UNIT / 4) + lane * 2 + i;
-        return quad < quads ? ((const float4*)p.weight)[quad] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    };
-    const float4 first_weights[2] = {weight_of(warp, 0), weight_of(warp, 1)};
+    for (u32 i = threadIdx.x; i < quads; i += NORMALIZE_THREADS) prefetch((const float4*)p.weight + i);
     wait_for_previous_kernel();
     float4* residual = (float4*)(p.residual + (u64)row * p.columns);
     float square = 0.0f;
@@ -55,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(NORMALIZE_THREADS)
         if (p.update.splits > 0) {
             const float* const at[1] = {p.update.values + (u64)row * p.update.stride + i * 4};
             float4 update[1];
-            read_pieces<10>(p.update, at, update);
+            read_pieces<9>(p.update, at, update);
             add_to(v, update[0]);
             residual[i] = v;
         }
@@ -73,9 +69,8 @@ extern "C" __global__ void __launch_bounds__(NORMALIZE_THREADS)
 #pragma unroll
         for (u32 i = 0; i < 2; i++) {
             const u32 quad = unit * (COLUMN_UNIT / 4) + lane * 2 + i;
-            const float4 w = unit == warp ? first_weights[i] : weight_of(unit, i);
-            float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            if (quad < quads) x = kept[quad];
+            float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f), w = x;
+            if (quad < quads) x = kept[quad], w = ((const float4*)p.weight)[quad];
             v[i * 4] = x.x * (scale * w.x), v[i * 4 + 1] = x.y * (scale * w.y);
             v[i * 4 + 2] = x.z * (scale * w.z), v[i * 4 + 3] = x.w * (scale * w.w);
         }

@@ -9,10 +9,10 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, TrySendError};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -48,6 +48,9 @@ pub struct EngineOptions {
     pub kv_precision: KvPrecision,
     pub weight_precision: WeightPrecision,
     pub speculation: Speculation,
+    /// After so long without a request the model leaves the device's memory; the next request loads it again. `None` keeps
+    /// it. On the CPU weights stay in the file's mapping and only the cache is freed.
+    pub unload_after: Option<Duration>,
 }
 
 impl Default for EngineOptions {
@@ -60,6 +63,7 @@ impl Default for EngineOptions {
             kv_precision: KvPrecision::F16,
             weight_precision: WeightPrecision::Stored,
             speculation: Speculation::default(),
+            unload_after: None,
         }
     }
 }
@@ -129,12 +133,14 @@ impl Engine {
         };
         let worker = Worker {
             model: model.clone(),
-            runner,
+            runner: Some(runner),
+            blocks,
             scheduler: Scheduler::new(limits),
             active: Vec::new(),
             next_id: 0,
             context,
             speculation: options.speculation,
+            options,
             status: status.clone(),
         };
         let thread = std::thread::Builder::new()
@@ -217,7 +223,11 @@ impl Active {
 
 struct Worker {
     model: Model,
-    runner: Runner,
+    options: EngineOptions,
+    /// `None` while the model is out of memory: unused for long, or after the device failed.
+    runner: Option<Runner>,
+    /// Of the cache, whenever the model is loaded.
+    blocks: usize,
     scheduler: Scheduler,
     active: Vec<Active>,
     next_id: SequenceId,
@@ -231,7 +241,7 @@ impl Worker {
         give_way();
         loop {
             if self.active.is_empty() {
-                match submissions.recv() {
+                match self.wait(submissions) {
                     Ok(submission) => self.accept(submission),
                     Err(_) => return,
                 }
@@ -255,6 +265,38 @@ impl Worker {
             }
             self.publish_status();
         }
+    }
+
+    /// Waits for a request; for long enough without one, unloads the model.
+    fn wait(&mut self, submissions: &Receiver<Submission>) -> Result<Submission, RecvError> {
+        if let (Some(time), Some(_)) = (self.options.unload_after, &self.runner) {
+            match submissions.recv_timeout(time) {
+                Ok(submission) => return Ok(submission),
+                Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
+                Err(RecvTimeoutError::Timeout) => {
+                    tracing::info!("the model is unloaded until the next request");
+                    self.unload();
+                    self.publish_status();
+                }
+            }
+        }
+        submissions.recv()
+    }
+
+    /// Frees the model's memory; what the cache held is lost.
+    fn unload(&mut self) {
+        self.runner = None;
+        self.scheduler.reset();
+    }
+
+    /// Loads the model again after it was unloaded, with the same cache.
+    fn load(&mut self) -> Result<(), EngineError> {
+        if self.runner.is_none() {
+            let start = Instant::now();
+            self.runner = Some(Runner::new(&self.model, &self.options, self.blocks, self.blocks)?);
+            tracing::info!(ms = milliseconds(start.elapsed()), "the model is loaded again");
+        }
+        Ok(())
     }
 
     fn accept(&mut self, submission: Submission) {
@@ -292,6 +334,12 @@ impl Worker {
         if batch.entries.is_empty() {
             return;
         }
+        if let Err(error) = self.load() {
+            tracing::error!(%error, "the model cannot be loaded again");
+            self.fail_all(&error);
+            self.scheduler.reset();
+        }
+        let Some(runner) = &mut self.runner else { return };
         let now = Instant::now();
         for entry in &batch.entries {
             let fresh = |active: &&mut Active| active.id == entry.sequence && active.started.is_none();
@@ -308,13 +356,14 @@ impl Worker {
         };
         let is_greedy = self.active.iter().all(|active| active.sampler.is_greedy());
         let wanted = if is_greedy { Wanted::Likeliest } else { Wanted::Logits };
-        let result = match self.runner.forward(&batch, wanted, &abandoned) {
+        let result = match runner.forward(&batch, wanted, &abandoned) {
             Ok(Some(result)) => result,
             Ok(None) => return,
             Err(error) => {
-                tracing::error!(%error, "the GPU failed");
+                // A lost device or a failed kernel leaves nothing usable behind: the next request starts anew.
+                tracing::error!(%error, "the GPU failed; the next request loads the model again");
                 self.fail_all(&EngineError::Gpu(error));
-                self.scheduler.reset();
+                self.unload();
                 return;
             }
         };
@@ -432,6 +481,14 @@ impl Worker {
         status.running = self.scheduler.running();
         status.waiting = self.scheduler.waiting();
         status.kv_blocks_used = self.scheduler.blocks_used();
+        if let Some(runner) = &self.runner {
+            // After a failure `auto` may have gone on elsewhere.
+            status.device = runner.device().to_string();
+            status.weights_bytes = runner.weights_bytes(&self.model) as u64;
+            status.kv_bytes = runner.kv_bytes() as u64;
+        } else {
+            (status.weights_bytes, status.kv_bytes) = (0, 0);
+        }
     }
 }
 

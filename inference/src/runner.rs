@@ -175,17 +175,31 @@ fn usable_gpu(options: &EngineOptions) -> Option<Gpu> {
     if options.kv_precision != KvPrecision::F16 || options.weight_precision != WeightPrecision::Stored {
         return None;
     }
-    match Gpu::open(0) {
-        Ok(gpu) if gpu.is_verified() => Some(gpu),
-        Ok(gpu) => {
+    // Of several, the one with the most free memory; the lowest number among equals.
+    let mut best: Option<(usize, Gpu)> = None;
+    for index in 0.. {
+        let gpu = match Gpu::open(index) {
+            Ok(gpu) => gpu,
+            Err(GpuError::NoDevice { .. }) => break,
+            Err(GpuError::NoDriver) => return None,
+            Err(error) => {
+                tracing::debug!(%error, index, "no GPU to use");
+                if matches!(error, GpuError::Driver(_)) {
+                    break;
+                }
+                continue;
+            }
+        };
+        if !gpu.is_verified() {
             tracing::info!(gpu = gpu.name, "not verified on this kind of GPU; `cuda` uses it all the same");
-            None
+            continue;
         }
-        Err(error) => {
-            tracing::debug!(%error, "no GPU to use");
-            None
+        let free = gpu.memory().map_or(0, |(free, _)| free);
+        if best.as_ref().is_none_or(|(most, _)| free > *most) {
+            best = Some((free, gpu));
         }
     }
+    best.map(|(_, gpu)| gpu)
 }
 
 fn cpu_runner(model: &Model, options: &EngineOptions, blocks: usize) -> Result<CpuRunner, ModelError> {

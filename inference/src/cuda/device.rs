@@ -110,7 +110,17 @@ impl Gpu {
         // SAFETY: writes one integer.
         unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(driver)?;
         let starts_early = code == Code::Hopper && version >= EARLY_START_DRIVER;
-        Ok(Self { context, stream, kernels, index, name, capability, multiprocessors, shared_bytes, starts_early })
+        Ok(Self {
+            context,
+            stream,
+            kernels,
+            index,
+            name,
+            capability,
+            multiprocessors,
+            shared_bytes,
+            starts_early,
+        })
     }
 
     /// Whether the kernels passed their checks on devices of this kind: so far those that run the code for Hopper.

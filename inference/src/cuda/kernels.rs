@@ -66,11 +66,7 @@ pub(super) struct Kernels {
 
 impl Kernels {
     /// `shared_bytes` is the most that a block may ask for.
-    pub fn load(
-        context: &Arc<CudaContext>,
-        code: Code,
-        shared_bytes: usize,
-    ) -> Result<Self, GpuError> {
+    pub fn load(context: &Arc<CudaContext>, code: Code, shared_bytes: usize) -> Result<Self, GpuError> {
         let failed = |error: DriverError| GpuError::Driver(format!("it refuses the kernels ({error:?})"));
         let load = |module: &Module| {
             let image = match code {

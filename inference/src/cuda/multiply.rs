@@ -64,7 +64,8 @@ impl Variant {
         let stages = (self.ring / format.tile_bytes()).clamp(2, self.chunk + 1);
         // Of a unit of columns; or the bf16 of a tile's columns.
         let activations = if format == Format::Bf16 { 64 * 2 } else { UNIT_BYTES / UNIT_ROWS };
-        let totals = if self.use_for == UseFor::ManyRows { self.tokens * WARPS * TILE_FEATURES * 4 } else { 0 };
+        let totals =
+            if self.use_for == UseFor::ManyRows { self.tokens * WARPS * TILE_FEATURES * 4 } else { 0 };
         warps * stages * format.tile_bytes() + 2 * self.chunk * self.tokens * activations + totals
     }
 }
@@ -87,8 +88,10 @@ impl Spread {
             let blocks: usize = tiles.iter().map(|tiles| tiles.div_ceil(warps)).sum();
             (blocks * splits).div_ceil(at_once) * warps * (2 * units.div_ceil(splits) + 3)
         };
-        let choices = [WARPS, MOST_WARPS].into_iter().flat_map(|warps| (1..=most_splits).map(move |s| (warps, s)));
-        let (warps, splits) = choices.min_by_key(|(warps, splits)| cost(*warps, *splits)).unwrap_or((WARPS, 1));
+        let choices =
+            [WARPS, MOST_WARPS].into_iter().flat_map(|warps| (1..=most_splits).map(move |s| (warps, s)));
+        let (warps, splits) =
+            choices.min_by_key(|(warps, splits)| cost(*warps, *splits)).unwrap_or((WARPS, 1));
         Self { warps, splits }
     }
 }

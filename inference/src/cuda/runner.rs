@@ -160,7 +160,13 @@ impl CudaRunner {
         let blocks = blocks_that_fit(&gpu, c, &shape, wanted_blocks, least_blocks)?;
         let kv = KvPages::new(&gpu, shape, blocks)?;
         let takes_halves = |products: &Products| products.precision() == Precision::BytesAndHalves;
-        let precision = match layers.iter().flat_map(Layer::products).chain([&embedding]).chain(&output).any(takes_halves) {
+        let precision = match layers
+            .iter()
+            .flat_map(Layer::products)
+            .chain([&embedding])
+            .chain(&output)
+            .any(takes_halves)
+        {
             true => Precision::BytesAndHalves,
             false => Precision::Bytes,
         };
