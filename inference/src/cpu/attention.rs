@@ -349,17 +349,21 @@ fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
             prefetch(&tile.kv.keys[tile.layer], at, BLOCK_SIZE * dimension);
             prefetch(&tile.kv.values[tile.layer], at, BLOCK_SIZE * dimension);
         }
-        for (index, &block) in blocks.iter().enumerate() {
-            let at = tile.kv.shape.offset(block, tile.head);
-            read(&tile.kv.keys[tile.layer], at, &mut scratch.keys);
-            let value_at = index * BLOCK_SIZE * dimension;
-            let value_end = (value_at + BLOCK_SIZE * dimension).min(count * dimension);
-            read(&tile.kv.values[tile.layer], at, &mut scratch.values[value_at..value_end]);
-            let keys = scratch.keys.as_chunks::<BLOCK_SIZE>().0;
-            for four in seen.start / TOGETHER..states.div_ceil(TOGETHER) {
-                let queries = &scratch.queries[four * dimension..(four + 1) * dimension];
-                scores(queries, keys, index * BLOCK_SIZE, &mut scratch.weights[four * TOGETHER..]);
+        // Half floats are converted as they are read where one group of queries reads them, before where several do.
+        #[cfg(target_arch = "x86_64")]
+        let halves = tile.halves(states, blocks, count);
+        #[cfg(target_arch = "x86_64")]
+        if let Some(halves) = &halves {
+            for (index, keys) in halves.keys.iter().enumerate().take(blocks.len()) {
+                let queries = &scratch.queries[..dimension];
+                // SAFETY: `halves` are only there where the CPU has AVX2, FMA and F16C.
+                unsafe { attention_avx2::scores(queries, keys, index * BLOCK_SIZE, &mut scratch.weights) };
             }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let halves = None::<()>;
+        if halves.is_none() {
+            scratch.read_and_score(tile, blocks, count, seen.start / TOGETHER..states.div_ceil(TOGETHER));
         }
         for state in seen.clone() {
             let position = tile.span.start + tile.rows.start + state / tile.group;
@@ -376,17 +380,88 @@ fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
             scratch.sum[state] = scratch.sum[state] * factors.0 + sum * factors.1;
             scratch.factors[state] = factors;
         }
-        let mut state = seen.start;
-        while state < states {
-            let weights = &scratch.weights[state..];
-            let factors = &scratch.factors[state..];
-            let sums = &mut scratch.accumulated[state * dimension..];
-            let values = &scratch.values[..count * dimension];
-            state += match states - state {
-                2.. => weigh::<2>(weights, factors, values, dimension, sums),
-                _ => weigh::<1>(weights, factors, values, dimension, sums),
-            };
+        #[cfg(target_arch = "x86_64")]
+        if let Some(halves) = &halves {
+            let values = &halves.values[..blocks.len()];
+            weigh_all(scratch, seen, values, dimension);
+            continue;
         }
+        let values = std::mem::take(&mut scratch.values);
+        weigh_all(scratch, seen, &[&values[..count * dimension]], dimension);
+        scratch.values = values;
+    }
+}
+
+/// A chunk's keys and values as they are stored.
+#[cfg(target_arch = "x86_64")]
+struct Halves<'a> {
+    keys: [&'a [[f16; BLOCK_SIZE]]; CHUNK / BLOCK_SIZE],
+    /// Without the tokens that are not there yet.
+    values: [&'a [f16]; CHUNK / BLOCK_SIZE],
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Tile<'_> {
+    /// The chunk's `count` tokens in place, if the few queries of this tile should read them there.
+    fn halves(&self, states: usize, blocks: &[BlockId], count: usize) -> Option<Halves<'_>> {
+        let (Plane::F16(keys), Plane::F16(values)) = (&self.kv.keys[self.layer], &self.kv.values[self.layer])
+        else {
+            return None;
+        };
+        if states > TOGETHER || !super::ops::has_avx2() {
+            return None;
+        }
+        let mut halves = Halves { keys: [&[]; CHUNK / BLOCK_SIZE], values: [&[]; CHUNK / BLOCK_SIZE] };
+        for (index, &block) in blocks.iter().enumerate() {
+            let at = self.kv.shape.offset(block, self.head);
+            let tokens = BLOCK_SIZE.min(count - index * BLOCK_SIZE);
+            halves.keys[index] = keys[at..at + self.kv.shape.block_length()].as_chunks().0;
+            halves.values[index] = &values[at..at + tokens * self.kv.shape.head_dimension];
+        }
+        Some(halves)
+    }
+}
+
+impl Scratch {
+    /// Converts a chunk's `count` tokens, and computes the scores of some groups of states.
+    fn read_and_score(
+        &mut self,
+        tile: &Tile<'_>,
+        blocks: &[BlockId],
+        count: usize,
+        groups: std::ops::Range<usize>,
+    ) {
+        let dimension = tile.kv.shape.head_dimension;
+        for (index, &block) in blocks.iter().enumerate() {
+            let at = tile.kv.shape.offset(block, tile.head);
+            read(&tile.kv.keys[tile.layer], at, &mut self.keys);
+            let value_at = index * BLOCK_SIZE * dimension;
+            let value_end = (value_at + BLOCK_SIZE * dimension).min(count * dimension);
+            read(&tile.kv.values[tile.layer], at, &mut self.values[value_at..value_end]);
+            let keys = self.keys.as_chunks::<BLOCK_SIZE>().0;
+            for group in groups.clone() {
+                let queries = &self.queries[group * dimension..(group + 1) * dimension];
+                scores(queries, keys, index * BLOCK_SIZE, &mut self.weights[group * TOGETHER..]);
+            }
+        }
+    }
+}
+
+fn weigh_all<T: Stored>(
+    scratch: &mut Scratch,
+    states: std::ops::Range<usize>,
+    values: &[&[T]],
+    dimension: usize,
+) {
+    let mut state = states.start;
+    while state < states.end {
+        let weights = &scratch.weights[state..];
+        let factors = &scratch.factors[state..];
+        let sums = &mut scratch.accumulated[state * dimension..];
+        state += match states.end - state {
+            2.. => weigh::<T, 2>(weights, factors, values, dimension, sums),
+            _ => weigh::<T, 1>(weights, factors, values, dimension, sums),
+        };
     }
 }
 
@@ -436,12 +511,12 @@ pub(super) fn exponentials(scores: &mut [f32; CHUNK], visible: usize) -> (f32, f
     (maximum, sums.iter().sum())
 }
 
-/// `sums[q] = sums[q] * old factor + (weights[q] . values) * new factor` for `Q` queries; `values` is
+/// `sums[q] = sums[q] * old factor + (weights[q] . values) * new factor` for `Q` queries; each part of `values` is
 /// `[token][dimension]`. Returns `Q`.
-pub(super) fn weigh<const Q: usize>(
+fn weigh<T: Stored, const Q: usize>(
     weights: &[[f32; CHUNK]],
     factors: &[(f32, f32)],
-    values: &[f32],
+    values: &[&[T]],
     dimension: usize,
     sums: &mut [f32],
 ) -> usize {
@@ -449,13 +524,13 @@ pub(super) fn weigh<const Q: usize>(
     #[cfg(target_arch = "x86_64")]
     if super::ops::has_avx2() {
         while at + LANES <= dimension {
-            // SAFETY: the CPU has AVX2 and FMA.
+            // SAFETY: the CPU has AVX2, FMA and F16C.
             unsafe {
                 if at + 4 * LANES <= dimension {
-                    attention_avx2::weigh::<Q, 4>(weights, factors, values, dimension, at, sums);
+                    attention_avx2::weigh::<T, Q, 4>(weights, factors, values, dimension, at, sums);
                     at += 4 * LANES;
                 } else {
-                    attention_avx2::weigh::<Q, 1>(weights, factors, values, dimension, at, sums);
+                    attention_avx2::weigh::<T, Q, 1>(weights, factors, values, dimension, at, sums);
                     at += LANES;
                 }
             }
@@ -465,8 +540,9 @@ pub(super) fn weigh<const Q: usize>(
         let (old, new) = factors[q];
         for element in at..dimension {
             let mut part = 0f32;
-            for (value, weight) in values.chunks_exact(dimension).zip(&weights[q]) {
-                part = fused(value[element], *weight, part);
+            let rows = values.iter().flat_map(|values| values.chunks_exact(dimension));
+            for (value, weight) in rows.zip(&weights[q]) {
+                part = fused(value[element].into(), *weight, part);
             }
             let sum = &mut sums[q * dimension + element];
             *sum = fused(part, new, *sum * old);
@@ -474,6 +550,15 @@ pub(super) fn weigh<const Q: usize>(
     }
     Q
 }
+
+#[cfg(target_arch = "x86_64")]
+use attention_avx2::Element as Stored;
+
+/// What keys and values are stored as.
+#[cfg(not(target_arch = "x86_64"))]
+trait Stored: Copy + Into<f32> {}
+#[cfg(not(target_arch = "x86_64"))]
+impl Stored for f32 {}
 
 #[cfg(test)]
 mod tests {

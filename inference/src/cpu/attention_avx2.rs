@@ -8,6 +8,29 @@ use half::f16;
 use super::attention::{CHUNK, TOGETHER};
 use crate::kv_cache::BLOCK_SIZE;
 
+/// What keys and values are stored as.
+pub trait Element: Copy + Into<f32> {
+    /// # Safety
+    /// `at` points to eight readable elements; the CPU has AVX2 and F16C.
+    unsafe fn load(at: *const Self) -> __m256;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    unsafe fn load(at: *const Self) -> __m256 {
+        // SAFETY: as the function's contract.
+        unsafe { _mm256_loadu_ps(at) }
+    }
+}
+
+impl Element for f16 {
+    #[inline(always)]
+    unsafe fn load(at: *const Self) -> __m256 {
+        // SAFETY: as the function's contract.
+        unsafe { _mm256_cvtph_ps(_mm_loadu_si128(at.cast())) }
+    }
+}
+
 /// Half floats to floats; both slices are equally long.
 #[target_feature(enable = "avx2,f16c")]
 pub fn to_floats(halves: &[f16], floats: &mut [f32]) {
@@ -26,10 +49,10 @@ pub fn to_floats(halves: &[f16], floats: &mut [f32]) {
 }
 
 /// As [`super::attention::scores`].
-#[target_feature(enable = "avx2,fma")]
-pub fn scores(
+#[target_feature(enable = "avx2,fma,f16c")]
+pub fn scores<T: Element>(
     queries: &[[f32; TOGETHER]],
-    keys: &[[f32; BLOCK_SIZE]],
+    keys: &[[T; BLOCK_SIZE]],
     at: usize,
     weights: &mut [[f32; CHUNK]],
 ) {
@@ -37,7 +60,7 @@ pub fn scores(
     let mut sums = [[_mm256_setzero_ps(); 2]; TOGETHER];
     for (query, key) in queries.iter().zip(keys) {
         // SAFETY: a key has sixteen elements.
-        let (low, high) = unsafe { (_mm256_loadu_ps(key.as_ptr()), _mm256_loadu_ps(key.as_ptr().add(8))) };
+        let (low, high) = unsafe { (T::load(key.as_ptr()), T::load(key.as_ptr().add(8))) };
         for (sums, x) in sums.iter_mut().zip(query) {
             let x = _mm256_set1_ps(*x);
             sums[0] = _mm256_fmadd_ps(x, low, sums[0]);
@@ -102,27 +125,33 @@ fn exp(x: __m256) -> __m256 {
     _mm256_mul_ps(value, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
 }
 
-/// As [`super::attention::weigh`], for the elements from `at` on of `Q` queries, `V` vectors of eight.
-#[target_feature(enable = "avx2,fma")]
-pub fn weigh<const Q: usize, const V: usize>(
+/// As [`super::attention::weigh`], for the elements from `at` on of `Q` queries, `V` vectors of eight. Each of `blocks` is
+/// `[token][dimension]`; together they hold a chunk's tokens at most.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub fn weigh<T: Element, const Q: usize, const V: usize>(
     weights: &[[f32; CHUNK]],
     factors: &[(f32, f32)],
-    values: &[f32],
+    blocks: &[&[T]],
     dimension: usize,
     at: usize,
     sums: &mut [f32],
 ) {
-    assert!(at + 8 * V <= dimension && weights.len() >= Q && values.len() <= CHUNK * dimension);
+    assert!(at + 8 * V <= dimension && weights.len() >= Q);
+    assert!(blocks.iter().map(|block| block.len() / dimension).sum::<usize>() <= CHUNK);
     let mut parts = [[_mm256_setzero_ps(); V]; Q];
-    for token in 0..values.len() / dimension {
-        for v in 0..V {
-            // SAFETY: inside the token's row, as asserted.
-            let value = unsafe { _mm256_loadu_ps(values.as_ptr().add(token * dimension + at + 8 * v)) };
-            for q in 0..Q {
-                // SAFETY: `token` is below CHUNK, as asserted.
-                let weight = unsafe { _mm256_set1_ps(*weights.get_unchecked(q).get_unchecked(token)) };
-                parts[q][v] = _mm256_fmadd_ps(value, weight, parts[q][v]);
+    let mut token = 0;
+    for block in blocks {
+        for values in block.chunks_exact(dimension) {
+            for v in 0..V {
+                // SAFETY: inside the token's row, as asserted.
+                let value = unsafe { T::load(values.as_ptr().add(at + 8 * v)) };
+                for q in 0..Q {
+                    // SAFETY: `token` is below CHUNK, as asserted.
+                    let weight = unsafe { _mm256_set1_ps(*weights.get_unchecked(q).get_unchecked(token)) };
+                    parts[q][v] = _mm256_fmadd_ps(value, weight, parts[q][v]);
+                }
             }
+            token += 1;
         }
     }
     for (q, part) in parts.iter().enumerate() {
