@@ -410,8 +410,8 @@ fn choose(gpu: &Gpu, rows: usize, vocabulary: usize) -> Result<Check, GpuError> 
             let row = &row[..vocabulary];
             let token = argmax(row);
             let exact = log_probability(row, token);
-            let is_wrong = pair[0] != token || !((f32::from_bits(pair[1]) - exact).abs() <= 1e-4);
-            error += f64::from(u8::from(is_wrong));
+            let is_right = pair[0] == token && (f32::from_bits(pair[1]) - exact).abs() <= 1e-4;
+            error += f64::from(u8::from(!is_right));
         }
     }
     Ok(Check::new(format!("choose {rows} x {vocabulary}"), error, 0.0))
