@@ -23,9 +23,10 @@ type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// Tokens of a model's cache in the timings.
 const CONTEXT: usize = 8192 + 2048;
-/// Logits of the GPU, whose activations, keys and values are bf16, against the CPU's in F32.
-const LOGITS_BOUND: f64 = 2e-3;
-/// For models too large to be converted to F32: the CPU then rounds activations to 8 bits in groups of 256.
+/// Logits of the GPU, whose activations are rounded to 8 bits in groups of 256 and keys and values to bf16, against the
+/// CPU's in F32. Random weights carry an error further than trained ones.
+const LOGITS_BOUND: f64 = 1e-2;
+/// For models too large to be converted to F32: the CPU then rounds activations itself.
 const LARGE_LOGITS_BOUND: f64 = 3e-2;
 
 fn main() -> ExitCode {

@@ -1,8 +1,9 @@
 // Attention over pages of 16 tokens: rotary positions and page writes, then flash attention on the tensor cores.
 //
-// Keys and values are attended in chunks of 64 positions. A chunk's softmax is complete in itself, and chunks are merged
-// in order of position; a row's result so depends on its own scores only. `attend_chunks` spreads the chunks over the
-// device (few rows), `attend_prompt` walks through them (many rows): the same bits.
+// Keys and values are attended in chunks of 64 positions, four of them a span. A chunk's softmax is complete in itself;
+// chunks are merged into their span in order of position, then spans into the result; a row's result so depends on its own
+// scores only. `attend_chunks` spreads the chunks over the device (few rows), `attend_prompt` walks through them (many
+// rows): the same bits.
 #include "activations.cuh"
 
 constexpr u32 PAGE = 16;
@@ -10,6 +11,8 @@ constexpr u32 CHUNK_PAGES = 4;
 constexpr u32 CHUNK = PAGE * CHUNK_PAGES;
 constexpr u32 TILE_ITEMS = 16;
 constexpr u32 ATTEND_WARPS = 4;
+// Of attend_chunks, a warp each.
+constexpr u32 SPAN_CHUNKS = ATTEND_WARPS;
 
 // Keys of a page: [kv head][token][dimension]. Values: [kv head], then in fragment order: 16 dimensions, lane, and in
 // a lane two times 8 dimensions of tokens 2t, 2t+1, 2t+8, 2t+9.
@@ -36,44 +39,47 @@ struct RotateParams {
 
 __device__ __forceinline__ u16 to_bf16(float x) { return (u16)pack_bf16x2(x, 0.0f); }
 
-__device__ __forceinline__ float read_one(const Partial& p, u32 row, u32 column) {
-    const float* at = p.values + (u64)row * p.stride + column;
-    float sum = *at;
-    for (u32 split = 1; split < p.splits; split++) sum += at[(u64)split * p.rows * p.stride];
-    return sum;
-}
-
 // One block a (head, row): heads of the query, then of keys, then of values. A thread does a pair of dimensions.
 extern "C" __global__ void __launch_bounds__(64) rotate(const __grid_constant__ RotateParams p) {
+    let_next_kernel_start();
     const u32 head = blockIdx.x, row = blockIdx.y, pair = threadIdx.x, half = p.dimension / 2;
-    if (pair >= half) return;
+    if (pair >= half) {
+        wait_for_previous_kernel();
+        return;
+    }
+    // What the batch and the model say is there before the products are.
+    const bool is_query = head < p.heads, is_value = head >= p.heads + p.kv_heads;
     const u32 position = p.positions[row];
     const u32 first = p.adjacent ? pair * 2 : pair, second = p.adjacent ? pair * 2 + 1 : pair + half;
     const u32 column = head * p.dimension;
-    float a = read_one(p.products, row, column + first), b = read_one(p.products, row, column + second);
-    if (p.bias) a += p.bias[column + first], b += p.bias[column + second];
-    if (head < p.heads + p.kv_heads) {
-        float sine, cosine;
-        sincosf((float)position * p.frequencies[pair], &sine, &cosine);
-        float turned = a * cosine - b * sine;
+    const float bias[2] = {p.bias ? p.bias[column + first] : 0.0f, p.bias ? p.bias[column + second] : 0.0f};
+    float sine = 0.0f, cosine = 1.0f;
+    if (!is_value) sincosf((float)position * p.frequencies[pair], &sine, &cosine);
+    const u32 block = is_query ? 0 : p.tables[p.table_starts[row] + position / PAGE], token = position % PAGE;
+    wait_for_previous_kernel();
+    const float* products = p.products.values + (u64)row * p.products.stride + column;
+    const float* const at[2] = {products + first, products + second};
+    float sums[2];
+    read_pieces<8>(p.products, at, sums);
+    float a = sums[0] + bias[0], b = sums[1] + bias[1];
+    if (!is_value) {
+        const float turned = a * cosine - b * sine;
         b = b * cosine + a * sine;
         a = turned;
     }
-    if (head < p.heads) {
+    if (is_query) {
         u16* out = p.query + (u64)row * p.heads * p.dimension + column;
         out[first] = to_bf16(a), out[second] = to_bf16(b);
         return;
     }
-    const u32 block = p.tables[p.table_starts[row] + position / PAGE], token = position % PAGE;
-    const bool is_key = head < p.heads + p.kv_heads;
-    const u32 kv_head = head - p.heads - (is_key ? 0 : p.kv_heads);
+    const u32 kv_head = head - p.heads - (is_value ? p.kv_heads : 0);
     const u64 page = ((u64)block * p.kv_heads + kv_head) * PAGE * p.dimension;
-    if (is_key) {
-        p.keys[page + token * p.dimension + first] = to_bf16(a);
-        p.keys[page + token * p.dimension + second] = to_bf16(b);
-    } else {
+    if (is_value) {
         p.values[page + value_position(token, first)] = to_bf16(a);
         p.values[page + value_position(token, second)] = to_bf16(b);
+    } else {
+        p.keys[page + token * p.dimension + first] = to_bf16(a);
+        p.keys[page + token * p.dimension + second] = to_bf16(b);
     }
 }
 
@@ -92,8 +98,8 @@ struct AttendParams {
     const u16* values;
     const ItemTile* tiles;
     const u32* tables;
-    float* out;       // attend_chunks: [chunk][rows][heads][dimension]; attend_prompt: [rows][heads][dimension]
-    float2* weights;  // attend_chunks: [chunk][rows][heads], a chunk's maximum and sum
+    float* out;       // attend_chunks: [span][rows][heads][dimension]; attend_prompt: [rows][heads][dimension]
+    float2* weights;  // attend_chunks: [span][rows][heads], a span's maximum and sum
     u32 tile_count;
     u32 rows;
     u32 heads;
@@ -115,6 +121,12 @@ struct TileQuery {
     bool real[2];
     u32 last_page;
 };
+
+// The last page that a tile's items see.
+__device__ __forceinline__ u32 last_page(const ItemTile& tile, u32 group) {
+    const u32 last_item = min(tile.first_item + TILE_ITEMS, tile.items) - 1;
+    return (tile.start + last_item / group) / PAGE;
+}
 
 template <int DIMENSION>
 __device__ __forceinline__ void load_query(const AttendParams& p, const ItemTile& tile, u32 kv_head,
@@ -140,30 +152,55 @@ __device__ __forceinline__ void load_query(const AttendParams& p, const ItemTile
         q.fragments[2 * i + 1][0] = low.z, q.fragments[2 * i + 1][1] = high.z;
         q.fragments[2 * i + 1][2] = low.w, q.fragments[2 * i + 1][3] = high.w;
     }
-    u32 last_item = min(tile.first_item + TILE_ITEMS, tile.items) - 1;
-    q.last_page = (tile.start + last_item / group) / PAGE;
+    q.last_page = last_page(tile, group);
 }
 
+// Where the pages of a chunk lie in a plane, the last one for those beyond it.
 template <int DIMENSION>
-__device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQuery<DIMENSION>& q, const u32* table,
-                                             u32 kv_head, u32 chunk, ChunkResult<DIMENSION>& out) {
+__device__ __forceinline__ void chunk_pages(const AttendParams& p, const u32* table, u32 kv_head, u32 chunk, u32 last,
+                                            u64 (&pages)[CHUNK_PAGES]) {
+#pragma unroll
+    for (u32 page = 0; page < CHUNK_PAGES; page++)
+        pages[page] = ((u64)table[min(chunk * CHUNK_PAGES + page, last)] * p.kv_heads + kv_head) * PAGE * DIMENSION;
+}
+
+// FETCHES_AHEAD has all keys, then all values in flight at once, where there are registers for them.
+template <int DIMENSION, bool FETCHES_AHEAD>
+__device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQuery<DIMENSION>& q,
+                                             const u64 (&pages)[CHUNK_PAGES], u32 chunk, ChunkResult<DIMENSION>& out) {
+    constexpr u32 AHEAD = FETCHES_AHEAD ? CHUNK_PAGES : 1, LOADS = DIMENSION / 16;
     const u32 lane = threadIdx.x % 32;
-    u64 pages[CHUNK_PAGES];
     float scores[CHUNK_PAGES * 2][4];
+    uint4 fetched[AHEAD][LOADS];
+    auto fetch_keys = [&](u32 page, uint4 (&to)[LOADS]) {
+#pragma unroll
+        for (u32 part = 0; part < 2; part++) {
+            const uint4* key = (const uint4*)(p.keys + pages[page] + (part * 8 + lane / 4) * DIMENSION);
+#pragma unroll
+            for (u32 i = 0; i < DIMENSION / 32; i++) to[part * (DIMENSION / 32) + i] = key[i * 4 + lane % 4];
+        }
+    };
+    auto fetch_values = [&](u32 page, uint4 (&to)[LOADS]) {
+        const uint4* value = (const uint4*)(p.values + pages[page]);
+#pragma unroll
+        for (u32 i = 0; i < DIMENSION / 16; i++) to[i] = value[i * 32 + lane];
+    };
+    if (FETCHES_AHEAD)
+#pragma unroll
+        for (u32 page = 0; page < AHEAD; page++) fetch_keys(page, fetched[page]);
 #pragma unroll
     for (u32 page = 0; page < CHUNK_PAGES; page++) {
         const u32 index = chunk * CHUNK_PAGES + page;
-        pages[page] = ((u64)table[min(index, q.last_page)] * p.kv_heads + kv_head) * PAGE * DIMENSION;
+        if (!FETCHES_AHEAD && index <= q.last_page) fetch_keys(page, fetched[0]);
 #pragma unroll
         for (u32 part = 0; part < 2; part++) {
             float(&score)[4] = scores[page * 2 + part];
 #pragma unroll
             for (u32 i = 0; i < 4; i++) score[i] = 0.0f;
             if (index <= q.last_page) {
-                const uint4* key = (const uint4*)(p.keys + pages[page] + (part * 8 + lane / 4) * DIMENSION);
 #pragma unroll
                 for (u32 i = 0; i < DIMENSION / 32; i++) {
-                    uint4 b = key[i * 4 + lane % 4];
+                    const uint4 b = fetched[page % AHEAD][part * (DIMENSION / 32) + i];
                     mma_bf16(score, q.fragments[2 * i], b.x, b.y);
                     mma_bf16(score, q.fragments[2 * i + 1], b.z, b.w);
                 }
@@ -175,6 +212,9 @@ __device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQu
             }
         }
     }
+    if (FETCHES_AHEAD)
+#pragma unroll
+        for (u32 page = 0; page < AHEAD; page++) fetch_values(page, fetched[page]);
 #pragma unroll
     for (u32 half = 0; half < 2; half++) {
         float maximum = MINUS_INFINITY;
@@ -203,10 +243,10 @@ __device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQu
             out.total[half] += low_bf16(weights[i]) + high_bf16(weights[i]);
         }
         if (chunk * CHUNK_PAGES + page <= q.last_page) {
-            const uint4* value = (const uint4*)(p.values + pages[page]);
+            if (!FETCHES_AHEAD) fetch_values(page, fetched[0]);
 #pragma unroll
             for (u32 i = 0; i < DIMENSION / 16; i++) {
-                uint4 b = value[i * 32 + lane];
+                const uint4 b = fetched[page % AHEAD][i];
                 mma_bf16(out.sums[2 * i], weights, b.x, b.y);
                 mma_bf16(out.sums[2 * i + 1], weights, b.z, b.w);
             }
@@ -219,80 +259,144 @@ __device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQu
     }
 }
 
-// Running softmax over chunks: factors for what there is and for the next chunk. The first chunk sees position 0, so
-// `next` is finite from the first call on.
-__device__ __forceinline__ void merge_factors(float& maximum, float& total, float chunk_maximum, float chunk_total,
+// Running softmax: factors for what there is and for what is added.
+__device__ __forceinline__ void merge_factors(float& maximum, float& total, float added_maximum, float added_total,
                                               float& keep, float& take) {
-    float next = fmaxf(maximum, chunk_maximum);
+    const float next = fmaxf(maximum, added_maximum);
+    keep = 1.0f, take = 0.0f;
+    // Both see nothing: all is zero and stays it.
+    if (next == MINUS_INFINITY) return;
     keep = exp2_fast(maximum - next);
-    take = exp2_fast(chunk_maximum - next);
-    total = __fmaf_rn(total, keep, __fmul_rn(chunk_total, take));
+    take = exp2_fast(added_maximum - next);
+    total = __fmaf_rn(total, keep, __fmul_rn(added_total, take));
     maximum = next;
 }
-__device__ __forceinline__ float merged(float sum, float keep, float chunk_sum, float take) {
-    return __fmaf_rn(sum, keep, __fmul_rn(chunk_sum, take));
+__device__ __forceinline__ float merged(float sum, float keep, float added, float take) {
+    return __fmaf_rn(sum, keep, __fmul_rn(added, take));
+}
+__device__ __forceinline__ float4 merged(float4 sum, float keep, float4 added, float take) {
+    return make_float4(merged(sum.x, keep, added.x, take), merged(sum.y, keep, added.y, take),
+                       merged(sum.z, keep, added.z, take), merged(sum.w, keep, added.w, take));
 }
 
-// A warp does one chunk of one tile and key-value head.
+// A warp does one chunk of one tile and key-value head; a block, one span.
 template <int DIMENSION>
 __device__ __forceinline__ void chunks(const AttendParams& p) {
-    const u32 lane = threadIdx.x % 32, chunk = blockIdx.z * ATTEND_WARPS + threadIdx.x / 32, kv_head = blockIdx.y;
+    // Rows apart by 8 banks, so that the lanes of a store do not meet.
+    constexpr u32 ROW = DIMENSION + 8;
+    __shared__ __align__(16) float sums[SPAN_CHUNKS * TILE_ITEMS * ROW];
+    __shared__ float2 weights[SPAN_CHUNKS * TILE_ITEMS];
+    let_next_kernel_start();
+    const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, kv_head = blockIdx.y, group = p.heads / p.kv_heads;
+    const u32 span = blockIdx.z, chunk = span * SPAN_CHUNKS + warp;
     const ItemTile tile = p.tiles[blockIdx.x];
+    const u32 last = last_page(tile, group), chunk_count = last / CHUNK_PAGES + 1;
+    u64 pages[CHUNK_PAGES];
+    chunk_pages<DIMENSION>(p, p.tables + tile.table_start, kv_head, chunk, last, pages);
+    // A block that returns must have waited too: the next kernel takes its end for the end of all before it.
+    wait_for_previous_kernel();
+    if (span * SPAN_CHUNKS >= chunk_count) return;
     TileQuery<DIMENSION> q;
     load_query(p, tile, kv_head, q);
-    if (chunk * CHUNK_PAGES > q.last_page) return;
-    ChunkResult<DIMENSION> result;
-    attend_chunk(p, q, p.tables + tile.table_start, kv_head, chunk, result);
+    if (chunk < chunk_count) {
+        ChunkResult<DIMENSION> result;
+        attend_chunk<DIMENSION, true>(p, q, pages, chunk, result);
 #pragma unroll
-    for (u32 half = 0; half < 2; half++) {
-        if (!q.real[half]) continue;
-        u64 at = ((u64)chunk * p.rows + q.row[half]) * p.heads + q.head[half];
-        if (lane % 4 == 0) p.weights[at] = make_float2(result.maximum[half], result.total[half]);
+        for (u32 half = 0; half < 2; half++) {
+            const u32 item = warp * TILE_ITEMS + lane / 4 + half * 8;
+            if (lane % 4 == 0) weights[item] = make_float2(result.maximum[half], result.total[half]);
 #pragma unroll
-        for (u32 i = 0; i < DIMENSION / 8; i++)
-            *(float2*)(p.out + at * DIMENSION + i * 8 + lane % 4 * 2) =
-                make_float2(result.sums[i][half * 2], result.sums[i][half * 2 + 1]);
+            for (u32 i = 0; i < DIMENSION / 8; i++)
+                *(float2*)(sums + item * ROW + i * 8 + lane % 4 * 2) =
+                    make_float2(result.sums[i][half * 2], result.sums[i][half * 2 + 1]);
+        }
+    }
+    __syncthreads();
+    const u32 count = min(SPAN_CHUNKS, chunk_count - span * SPAN_CHUNKS);
+    for (u32 i = threadIdx.x; i < TILE_ITEMS * DIMENSION / 4; i += ATTEND_WARPS * 32) {
+        const u32 item = i / (DIMENSION / 4), column = i % (DIMENSION / 4) * 4;
+        const u32 index = tile.first_item + item;
+        if (index >= tile.items) continue;
+        float maximum = MINUS_INFINITY, total = 0.0f;
+        float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        for (u32 c = 0; c < count; c++) {
+            const float2 weight = weights[c * TILE_ITEMS + item];
+            float keep, take;
+            merge_factors(maximum, total, weight.x, weight.y, keep, take);
+            sum = merged(sum, keep, *(const float4*)(sums + (c * TILE_ITEMS + item) * ROW + column), take);
+        }
+        const u32 row = tile.first_row + index / group, head = kv_head * group + index % group;
+        const u64 at = ((u64)span * p.rows + row) * p.heads + head;
+        if (column == 0) p.weights[at] = make_float2(maximum, total);
+        *(float4*)(p.out + at * DIMENSION + column) = sum;
     }
 }
 
 // A warp does one tile and key-value head, chunk after chunk. Late tiles see the most, so they go first.
 template <int DIMENSION>
 __device__ __forceinline__ void prompt(const AttendParams& p) {
+    // Of the spans so far; each thread has its own places.
+    __shared__ float4 totals[DIMENSION / 8 * ATTEND_WARPS * 32];
+    let_next_kernel_start();
+    wait_for_previous_kernel();
     const u32 lane = threadIdx.x % 32, kv_head = blockIdx.y, index = blockIdx.x * ATTEND_WARPS + threadIdx.x / 32;
     if (index >= p.tile_count) return;
     const ItemTile tile = p.tiles[p.tile_count - 1 - index];
     TileQuery<DIMENSION> q;
     load_query(p, tile, kv_head, q);
-    float sums[DIMENSION / 8][4], maximum[2], total[2];
+    float maximum[2], total[2];
 #pragma unroll
     for (u32 half = 0; half < 2; half++) maximum[half] = MINUS_INFINITY, total[half] = 0.0f;
 #pragma unroll
     for (u32 i = 0; i < DIMENSION / 8; i++)
+        totals[i * ATTEND_WARPS * 32 + threadIdx.x] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    const u32 chunk_count = q.last_page / CHUNK_PAGES + 1;
+    for (u32 first = 0; first < chunk_count; first += SPAN_CHUNKS) {
+        float sums[DIMENSION / 8][4], span_maximum[2], span_total[2];
 #pragma unroll
-        for (u32 j = 0; j < 4; j++) sums[i][j] = 0.0f;
-    for (u32 chunk = 0; chunk * CHUNK_PAGES <= q.last_page; chunk++) {
-        ChunkResult<DIMENSION> result;
-        attend_chunk(p, q, p.tables + tile.table_start, kv_head, chunk, result);
-#pragma unroll
-        for (u32 half = 0; half < 2; half++) {
-            float keep, take;
-            merge_factors(maximum[half], total[half], result.maximum[half], result.total[half], keep, take);
-#pragma unroll
-            for (u32 i = 0; i < DIMENSION / 8; i++)
-#pragma unroll
-                for (u32 j = half * 2; j < half * 2 + 2; j++)
-                    sums[i][j] = merged(sums[i][j], keep, result.sums[i][j], take);
-        }
-    }
-#pragma unroll
-    for (u32 half = 0; half < 2; half++) {
-        if (!q.real[half]) continue;
-        const float scale = __fdiv_rn(1.0f, total[half]);
-        u64 at = (u64)q.row[half] * p.heads + q.head[half];
+        for (u32 half = 0; half < 2; half++) span_maximum[half] = MINUS_INFINITY, span_total[half] = 0.0f;
 #pragma unroll
         for (u32 i = 0; i < DIMENSION / 8; i++)
-            *(float2*)(p.out + at * DIMENSION + i * 8 + lane % 4 * 2) =
-                make_float2(sums[i][half * 2] * scale, sums[i][half * 2 + 1] * scale);
+#pragma unroll
+            for (u32 j = 0; j < 4; j++) sums[i][j] = 0.0f;
+        const u32 end = min(first + SPAN_CHUNKS, chunk_count);
+        for (u32 chunk = first; chunk < end; chunk++) {
+            ChunkResult<DIMENSION> result;
+            u64 pages[CHUNK_PAGES];
+            chunk_pages<DIMENSION>(p, p.tables + tile.table_start, kv_head, chunk, q.last_page, pages);
+            attend_chunk<DIMENSION, false>(p, q, pages, chunk, result);
+#pragma unroll
+            for (u32 half = 0; half < 2; half++) {
+                float keep, take;
+                merge_factors(span_maximum[half], span_total[half], result.maximum[half], result.total[half], keep, take);
+#pragma unroll
+                for (u32 i = 0; i < DIMENSION / 8; i++)
+#pragma unroll
+                    for (u32 j = half * 2; j < half * 2 + 2; j++)
+                        sums[i][j] = merged(sums[i][j], keep, result.sums[i][j], take);
+            }
+        }
+        float keep[2], take[2];
+#pragma unroll
+        for (u32 half = 0; half < 2; half++)
+            merge_factors(maximum[half], total[half], span_maximum[half], span_total[half], keep[half], take[half]);
+#pragma unroll
+        for (u32 i = 0; i < DIMENSION / 8; i++) {
+            float4& t = totals[i * ATTEND_WARPS * 32 + threadIdx.x];
+            t = make_float4(merged(t.x, keep[0], sums[i][0], take[0]), merged(t.y, keep[0], sums[i][1], take[0]),
+                            merged(t.z, keep[1], sums[i][2], take[1]), merged(t.w, keep[1], sums[i][3], take[1]));
+        }
+    }
+    const float scale[2] = {__fdiv_rn(1.0f, total[0]), __fdiv_rn(1.0f, total[1])};
+    float* rows[2];
+#pragma unroll
+    for (u32 half = 0; half < 2; half++)
+        rows[half] = p.out + ((u64)q.row[half] * p.heads + q.head[half]) * DIMENSION + lane % 4 * 2;
+#pragma unroll
+    for (u32 i = 0; i < DIMENSION / 8; i++) {
+        const float4 t = totals[i * ATTEND_WARPS * 32 + threadIdx.x];
+        if (q.real[0]) *(float2*)(rows[0] + i * 8) = make_float2(t.x * scale[0], t.y * scale[0]);
+        if (q.real[1]) *(float2*)(rows[1] + i * 8) = make_float2(t.z * scale[1], t.w * scale[1]);
     }
 }
 
@@ -304,8 +408,8 @@ extern "C" __global__ void __launch_bounds__(128) attend_prompt_64(const __grid_
 extern "C" __global__ void __launch_bounds__(128) attend_prompt_128(const __grid_constant__ AttendParams p) { prompt<128>(p); }
 
 struct MergeParams {
-    const float* sums;      // [chunk][rows][heads][dimension]
-    const float2* weights;  // [chunk][rows][heads]
+    const float* sums;      // [span][rows][heads][dimension]
+    const float2* weights;  // [span][rows][heads]
     const u32* positions;   // [rows]
     Activations out;
     u32 rows;
@@ -313,27 +417,43 @@ struct MergeParams {
     u32 dimension;
 };
 
-// A thread merges four dimensions of one row over the chunks that the row sees.
-extern "C" __global__ void __launch_bounds__(128) attend_merge(const __grid_constant__ MergeParams p) {
-    const u32 row = blockIdx.y, column = (blockIdx.x * 128 + threadIdx.x) * 4, width = p.heads * p.dimension;
-    if (column >= p.out.columns) return;
-    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (column < width) {
-        const u32 head = column / p.dimension, chunk_count = p.positions[row] / CHUNK + 1;
+// A warp merges 256 columns of one row over the spans that the row sees.
+extern "C" __global__ void __launch_bounds__(32) attend_merge(const __grid_constant__ MergeParams p) {
+    constexpr u32 AT_ONCE = 8;
+    let_next_kernel_start();
+    const u32 row = blockIdx.y, unit = blockIdx.x, column = unit * COLUMN_UNIT + threadIdx.x * 8;
+    const u32 span_count = p.positions[row] / (CHUNK * SPAN_CHUNKS) + 1;
+    wait_for_previous_kernel();
+    float4 v[2] = {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
+    if (column < p.heads * p.dimension) {
+        const u32 head = column / p.dimension;
+        const u64 step = (u64)p.rows * p.heads, first = (u64)row * p.heads + head;
+        const float* sums = p.sums + first * p.dimension + column % p.dimension;
         float maximum = MINUS_INFINITY, total = 0.0f;
-        for (u32 chunk = 0; chunk < chunk_count; chunk++) {
-            u64 at = ((u64)chunk * p.rows + row) * p.heads + head;
-            float2 weight = p.weights[at];
-            float4 s = *(const float4*)(p.sums + at * p.dimension + column % p.dimension);
-            float keep, take;
-            merge_factors(maximum, total, weight.x, weight.y, keep, take);
-            v.x = merged(v.x, keep, s.x, take), v.y = merged(v.y, keep, s.y, take);
-            v.z = merged(v.z, keep, s.z, take), v.w = merged(v.w, keep, s.w, take);
+        for (u32 from = 0; from < span_count; from += AT_ONCE) {
+            float2 weights[AT_ONCE];
+            float4 s[AT_ONCE][2];
+#pragma unroll
+            for (u32 i = 0; i < AT_ONCE; i++)
+                if (from + i < span_count) {
+                    weights[i] = p.weights[first + (from + i) * step];
+                    const float4* at = (const float4*)(sums + (from + i) * step * p.dimension);
+                    s[i][0] = at[0], s[i][1] = at[1];
+                }
+#pragma unroll
+            for (u32 i = 0; i < AT_ONCE; i++)
+                if (from + i < span_count) {
+                    float keep, take;
+                    merge_factors(maximum, total, weights[i].x, weights[i].y, keep, take);
+                    v[0] = merged(v[0], keep, s[i][0], take), v[1] = merged(v[1], keep, s[i][1], take);
+                }
         }
         const float scale = __fdiv_rn(1.0f, total);
-        v.x *= scale, v.y *= scale, v.z *= scale, v.w *= scale;
+        v[0].x *= scale, v[0].y *= scale, v[0].z *= scale, v[0].w *= scale;
+        v[1].x *= scale, v[1].y *= scale, v[1].z *= scale, v[1].w *= scale;
     }
-    store_activations(p.out, row, column, v);
+    const float row_values[8] = {v[0].x, v[0].y, v[0].z, v[0].w, v[1].x, v[1].y, v[1].z, v[1].w};
+    store_activations(p.out, row, unit, row_values);
 }
 
 struct CopyPagesParams {
@@ -345,6 +465,8 @@ struct CopyPagesParams {
 
 // One block a (copy, plane); a plane is the keys or the values of one layer.
 extern "C" __global__ void __launch_bounds__(128) copy_pages(const __grid_constant__ CopyPagesParams p) {
+    let_next_kernel_start();
+    wait_for_previous_kernel();
     const u32 source = p.copies[blockIdx.x * 2], destination = p.copies[blockIdx.x * 2 + 1];
     u8* plane = p.cache + blockIdx.y * p.plane_bytes;
     const uint4* from = (const uint4*)(plane + (u64)source * p.page_bytes);

@@ -23,9 +23,61 @@ __device__ __forceinline__ void mma_bf16(float (&c)[4], const u32 (&a)[4], u32 b
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
+// c = a . b for a 16x32 tile of features and a 32x8 tile of tokens, signed bytes in, exact sums. Lane l holds, with
+// g = l / 4 and t = l % 4, four bytes a word: a = (g; 4t..), (g+8; 4t..), (g; 16+4t..), (g+8; 16+4t..),
+// b = (4t..; g), (16+4t..; g), c as mma_bf16. Source: PTX ISA, "Matrix Fragments for mma.m16n8k32".
+__device__ __forceinline__ void mma_s8(int (&c)[4], const u32 (&a)[4], u32 b0, u32 b1) {
+    asm(
+        "mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%10,%10,%10,%10};"
+        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "r"(0));
+}
+
+// The same for 16 columns: a = (g; 4t..), (g+8; 4t..), b = (4t..; g).
+__device__ __forceinline__ void mma_s8(int (&c)[4], u32 a0, u32 a1, u32 b) {
+    asm(
+        "mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%7,%7,%7,%7};"
+        : "=r"(c[0]), "=r"(c[1]), "=r"(c[2]), "=r"(c[3])
+        : "r"(a0), "r"(a1), "r"(b), "r"(0));
+}
+
+// Byte `index` of a word, unsigned and signed.
+__device__ __forceinline__ int unsigned_byte(u32 word, u32 index) { return (int)__byte_perm(word, 0, 0x4440u | index); }
+__device__ __forceinline__ int signed_byte(u32 word, u32 index) {
+    int byte;
+    // Selector 8 + i is the sign of byte i.
+    asm("prmt.b32 %0, %1, 0, %2;" : "=r"(byte) : "r"(word), "r"(0x8880u + 0x1111u * index));
+    return byte;
+}
+
+__device__ __forceinline__ void warp_barrier() { __syncwarp(); }
+
+// Between blocks: everything written before is seen before anything written after.
+__device__ __forceinline__ void memory_fence() { __threadfence(); }
+__device__ __forceinline__ u32 atomic_add(u32* at, u32 value) { return atomicAdd(at, value); }
+// What another block wrote, past this multiprocessor's cache.
+__device__ __forceinline__ float4 read_uncached(const float4* at) { return __ldcg(at); }
+
+// Has the device's cache fetch the line of an address.
+__device__ __forceinline__ void prefetch(const void* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
+
+// A kernel may start while the one before it in the stream still runs. It may read weights then, and nothing else.
+__device__ __forceinline__ void wait_for_previous_kernel() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+__device__ __forceinline__ void let_next_kernel_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+typedef u32 SharedAddress;
+__device__ __forceinline__ SharedAddress shared_address(const void* at) { return (u32)__cvta_generic_to_shared(at); }
+
 // Copies 16 bytes to shared memory without passing through registers; both addresses are multiples of 16.
-__device__ __forceinline__ void copy_async_16(void* shared, const void* global) {
-    u32 to = (u32)__cvta_generic_to_shared(shared);
+__device__ __forceinline__ void copy_async_16(SharedAddress to, const void* global) {
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
 }
 

@@ -10,13 +10,15 @@ struct EmbedParams {
 };
 
 extern "C" __global__ void __launch_bounds__(256) embed(const __grid_constant__ EmbedParams p) {
-    u32 row = blockIdx.y, k = blockIdx.x * 256 + threadIdx.x;
+    let_next_kernel_start();
+    wait_for_previous_kernel();
+    const u32 row = blockIdx.y, k = blockIdx.x * 256 + threadIdx.x;
     if (k >= p.columns) return;
-    u32 token = p.tokens[row], tile_columns = tile_groups(p.format) * GROUP;
-    u32 padded = (p.columns + COLUMN_UNIT - 1) / COLUMN_UNIT * COLUMN_UNIT;
-    u64 tile = (u64)(token / TILE_FEATURES) * (padded / tile_columns) + k / tile_columns;
+    const u32 token = p.tokens[row], width = tile_columns(p.format);
+    const u32 padded = (p.columns + COLUMN_UNIT - 1) / COLUMN_UNIT * COLUMN_UNIT;
+    const u64 tile = (u64)(token / TILE_FEATURES) * (padded / width) + k / width;
     p.residual[(u64)row * p.columns + k] =
-        weight_at(p.format, p.weights + tile * tile_bytes(p.format), token % TILE_FEATURES, k % tile_columns);
+        weight_at(p.format, p.weights + tile * tile_bytes(p.format), token % TILE_FEATURES, k % width);
 }
 
 struct NormalizeParams {
@@ -29,7 +31,7 @@ struct NormalizeParams {
     float epsilon;
 };
 
-constexpr u32 NORMALIZE_THREADS = 512;
+constexpr u32 NORMALIZE_THREADS = 1024;
 
 // residual += update; out = residual / rms(residual) * weight. One block a row, the row in shared memory.
 extern "C" __global__ void __launch_bounds__(NORMALIZE_THREADS)
@@ -37,35 +39,47 @@ extern "C" __global__ void __launch_bounds__(NORMALIZE_THREADS)
     SHARED_BYTES(shared);
     __shared__ float squares[NORMALIZE_THREADS / 32];
     float4* kept = (float4*)shared;
+    let_next_kernel_start();
     const u32 row = p.wanted ? p.wanted[blockIdx.x] : blockIdx.x, quads = p.columns / 4;
+    const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    for (u32 i = threadIdx.x; i < quads; i += NORMALIZE_THREADS) prefetch((const float4*)p.weight + i);
+    wait_for_previous_kernel();
     float4* residual = (float4*)(p.residual + (u64)row * p.columns);
     float square = 0.0f;
     for (u32 i = threadIdx.x; i < quads; i += NORMALIZE_THREADS) {
         float4 v = residual[i];
         if (p.update.splits > 0) {
-            float4 u = read_partial(p.update, row, i * 4);
-            v.x += u.x, v.y += u.y, v.z += u.z, v.w += u.w;
+            const float* const at[1] = {p.update.values + (u64)row * p.update.stride + i * 4};
+            float4 update[1];
+            read_pieces<9>(p.update, at, update);
+            add_to(v, update[0]);
             residual[i] = v;
         }
         kept[i] = v;
         square = __fmaf_rn(v.x, v.x, __fmaf_rn(v.y, v.y, __fmaf_rn(v.z, v.z, __fmaf_rn(v.w, v.w, square))));
     }
     for (u32 distance = 16; distance > 0; distance /= 2) square += __shfl_xor_sync(FULL_WARP, square, distance);
-    if (threadIdx.x % 32 == 0) squares[threadIdx.x / 32] = square;
+    if (lane == 0) squares[threadIdx.x / 32] = square;
     __syncthreads();
-    float sum = 0.0f;
-    for (u32 i = 0; i < NORMALIZE_THREADS / 32; i++) sum += squares[i];
+    float sum = squares[lane];
+    for (u32 distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(FULL_WARP, sum, distance);
     const float scale = 1.0f / sqrtf(sum / (float)p.columns + p.epsilon);
-    for (u32 i = threadIdx.x; i < p.out.columns / 4; i += NORMALIZE_THREADS) {
-        float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        if (i < quads) {
-            float4 w = ((const float4*)p.weight)[i];
-            v = kept[i];
-            v.x *= scale * w.x, v.y *= scale * w.y, v.z *= scale * w.z, v.w *= scale * w.w;
+    for (u32 unit = warp; unit < p.out.columns / COLUMN_UNIT; unit += NORMALIZE_THREADS / 32) {
+        float v[8];
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) {
+            const u32 quad = unit * (COLUMN_UNIT / 4) + lane * 2 + i;
+            float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f), w = x;
+            if (quad < quads) x = kept[quad], w = ((const float4*)p.weight)[quad];
+            v[i * 4] = x.x * (scale * w.x), v[i * 4 + 1] = x.y * (scale * w.y);
+            v[i * 4 + 2] = x.z * (scale * w.z), v[i * 4 + 3] = x.w * (scale * w.w);
         }
-        store_activations(p.out, blockIdx.x, i * 4, v);
+        store_activations(p.out, blockIdx.x, unit, v);
     }
 }
+
+// The kernels below do 256 columns of a row a warp.
+constexpr u32 ROW_WARPS = 4;
 
 struct GateParams {
     Partial products;  // gate in the first columns, up from `up_column` on
@@ -75,17 +89,25 @@ struct GateParams {
 };
 
 // out = silu(gate) * up.
-extern "C" __global__ void __launch_bounds__(256) gate(const __grid_constant__ GateParams p) {
-    u32 row = blockIdx.y, column = (blockIdx.x * 256 + threadIdx.x) * 4;
-    // The padded width is a multiple of 256 columns: eight lanes that store a group together are all inside.
-    if (column >= p.out.columns) return;
-    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (column < p.columns) {
-        float4 g = read_partial(p.products, row, column), u = read_partial(p.products, row, p.up_column + column);
-        auto silu = [](float x) { return x / (1.0f + expf(-x)); };
-        v = make_float4(silu(g.x) * u.x, silu(g.y) * u.y, silu(g.z) * u.z, silu(g.w) * u.w);
-    }
-    store_activations(p.out, row, column, v);
+extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) gate(const __grid_constant__ GateParams p) {
+    let_next_kernel_start();
+    wait_for_previous_kernel();
+    const u32 row = blockIdx.y, unit = blockIdx.x * ROW_WARPS + threadIdx.x / 32;
+    if (unit >= p.out.columns / COLUMN_UNIT) return;
+    const u32 column = unit * COLUMN_UNIT + threadIdx.x % 32 * 8;
+    // Columns beyond the matrix's read its last ones; the width is a multiple of 4.
+    const u32 low = min(column, p.columns - 4), high = min(column + 4, p.columns - 4);
+    const float* gates = p.products.values + (u64)row * p.products.stride;
+    const float* ups = gates + p.up_column;
+    const float* const at[4] = {gates + low, gates + high, ups + low, ups + high};
+    float4 v[4];
+    read_pieces<2>(p.products, at, v);
+    const float g[8] = {v[0].x, v[0].y, v[0].z, v[0].w, v[1].x, v[1].y, v[1].z, v[1].w};
+    const float u[8] = {v[2].x, v[2].y, v[2].z, v[2].w, v[3].x, v[3].y, v[3].z, v[3].w};
+    float out[8];
+#pragma unroll
+    for (u32 i = 0; i < 8; i++) out[i] = column + i < p.columns ? g[i] / (1.0f + expf(-g[i])) * u[i] : 0.0f;
+    store_activations(p.out, row, unit, out);
 }
 
 struct PackParams {
@@ -94,10 +116,87 @@ struct PackParams {
     u32 columns;
 };
 
-extern "C" __global__ void __launch_bounds__(256) pack(const __grid_constant__ PackParams p) {
-    u32 row = blockIdx.y, column = (blockIdx.x * 256 + threadIdx.x) * 4;
-    if (column >= p.out.columns) return;
-    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (column < p.columns) v = *(const float4*)(p.rows + (u64)row * p.columns + column);
-    store_activations(p.out, row, column, v);
+extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) pack(const __grid_constant__ PackParams p) {
+    let_next_kernel_start();
+    wait_for_previous_kernel();
+    const u32 row = blockIdx.y, unit = blockIdx.x * ROW_WARPS + threadIdx.x / 32;
+    if (unit >= p.out.columns / COLUMN_UNIT) return;
+    const u32 column = unit * COLUMN_UNIT + threadIdx.x % 32 * 8;
+    float v[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
+#pragma unroll
+    for (u32 i = 0; i < 8; i += 4) {
+        if (column + i >= p.columns) continue;
+        const float4 quad = *(const float4*)(p.rows + (u64)row * p.columns + column + i);
+        v[i] = quad.x, v[i + 1] = quad.y, v[i + 2] = quad.z, v[i + 3] = quad.w;
+    }
+    store_activations(p.out, row, unit, v);
+}
+
+struct ChooseParams {
+    const float* logits;  // [rows][stride]
+    float4* shares;       // [rows][CHOOSE_BLOCKS]: best logit, its token's bits, sum of exponentials relative to it
+    float2* choices;      // [rows]: the token's bits, its natural-log probability
+    u32* finished;        // [rows], zeros: how many blocks of a row are done; zeros again at the end
+    u32 stride;
+    u32 vocabulary;
+};
+
+constexpr u32 CHOOSE_BLOCKS = 32, CHOOSE_THREADS = 512;
+
+// The better of two candidates: the lowest token among equals.
+__device__ __forceinline__ void take_better(float& best, u32& token, float other, u32 other_token) {
+    if (other > best || (other == best && other_token < token)) best = other, token = other_token;
+}
+
+// The most likely token of each row and its log probability. Blocks take shares of the vocabulary; the last one of a row
+// to finish adds the shares up, in their order.
+extern "C" __global__ void __launch_bounds__(CHOOSE_THREADS) choose(const __grid_constant__ ChooseParams p) {
+    __shared__ float bests[CHOOSE_THREADS / 32], sums[CHOOSE_THREADS / 32];
+    __shared__ u32 tokens[CHOOSE_THREADS / 32], is_last;
+    let_next_kernel_start();
+    wait_for_previous_kernel();
+    const u32 row = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const float* logits = p.logits + (u64)row * p.stride;
+    const u32 share = (p.vocabulary + CHOOSE_BLOCKS - 1) / CHOOSE_BLOCKS;
+    const u32 begin = min(blockIdx.x * share, p.vocabulary), end = min(begin + share, p.vocabulary);
+    float best = MINUS_INFINITY;
+    u32 token = 0xffffffffu;
+    for (u32 i = begin + threadIdx.x; i < end; i += CHOOSE_THREADS) take_better(best, token, logits[i], i);
+    auto over_warp = [&] {
+        for (u32 distance = 16; distance > 0; distance /= 2) {
+            const float other = __shfl_xor_sync(FULL_WARP, best, distance);
+            const u32 other_token = __float_as_uint(__shfl_xor_sync(FULL_WARP, __uint_as_float(token), distance));
+            take_better(best, token, other, other_token);
+        }
+    };
+    over_warp();
+    if (lane == 0) bests[warp] = best, tokens[warp] = token;
+    __syncthreads();
+    best = bests[lane % (CHOOSE_THREADS / 32)], token = tokens[lane % (CHOOSE_THREADS / 32)];
+    over_warp();
+    float sum = 0.0f;
+    for (u32 i = begin + threadIdx.x; i < end; i += CHOOSE_THREADS) sum += expf(logits[i] - best);
+    for (u32 distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(FULL_WARP, sum, distance);
+    if (lane == 0) sums[warp] = sum;
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        sum = 0.0f;
+        for (u32 i = 0; i < CHOOSE_THREADS / 32; i++) sum += sums[i];
+        p.shares[row * CHOOSE_BLOCKS + blockIdx.x] = make_float4(best, __uint_as_float(token), sum, 0.0f);
+        memory_fence();
+        is_last = atomic_add(p.finished + row, 1) == CHOOSE_BLOCKS - 1;
+        memory_fence();
+    }
+    __syncthreads();
+    if (!is_last || warp > 0) return;
+    const float4 mine = read_uncached(p.shares + row * CHOOSE_BLOCKS + lane);
+    best = mine.x, token = __float_as_uint(mine.y);
+    over_warp();
+    // An empty share has a sum of zero and a logit of minus infinity.
+    sum = mine.z > 0.0f ? mine.z * expf(mine.x - best) : 0.0f;
+    for (u32 distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(FULL_WARP, sum, distance);
+    if (lane == 0) {
+        p.choices[row] = make_float2(__uint_as_float(token), -logf(sum));
+        p.finished[row] = 0;
+    }
 }

@@ -9,10 +9,10 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError, TrySendError};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -22,7 +22,7 @@ use crate::{
     kv_cache::BLOCK_SIZE,
     milliseconds,
     models::decoder::WeightPrecision,
-    runner::{Device, Runner},
+    runner::{Device, Runner, StepResult, Wanted},
     sampler::{Choice, Sampler},
     scheduler::{Limits, Scheduler, SequenceId},
     speculative::{DraftModel, Drafter, Experience, RowTimes, Speculation, StepCost, Undrafted},
@@ -52,6 +52,9 @@ pub struct EngineOptions {
     pub speculation: Speculation,
     /// A smaller model of the same vocabulary that guesses where nothing repeats, unless speculation is off.
     pub draft_model: Option<Model>,
+    /// After so long without a request the model leaves the device's memory; the next request loads it again. `None` keeps
+    /// it. On the CPU weights stay in the file's mapping and only the cache is freed.
+    pub unload_after: Option<Duration>,
 }
 
 impl Default for EngineOptions {
@@ -65,6 +68,7 @@ impl Default for EngineOptions {
             weight_precision: WeightPrecision::Stored,
             speculation: Speculation::default(),
             draft_model: None,
+            unload_after: None,
         }
     }
 }
@@ -140,25 +144,13 @@ impl Engine {
         let blocks = cache_tokens.div_ceil(BLOCK_SIZE) + 1;
         let runner = Runner::new(&model, &options, blocks, context.div_ceil(BLOCK_SIZE) + 1)?;
         let blocks = runner.blocks();
-        let draft_model = match (&options.draft_model, options.speculation) {
-            (Some(draft), Speculation::Suffix) => {
-                Some(DraftModel::new(draft, &model, &options, context, RUNNING_LIMIT)?)
-            }
-            _ => None,
-        };
-        let drafting = draft_model.iter().zip(&options.draft_model);
-        let (draft_weights, draft_kv) = drafting
-            .map(|(runner, model)| (runner.weights_bytes(model), runner.kv_bytes()))
-            .next()
-            .unwrap_or_default();
+        let draft_model = load_draft_model(&model, &options, context)?;
         let status = Arc::new(Mutex::new(EngineStatus {
             model: model.name().into(),
             device: runner.device().to_string(),
             threads: runner.threads(),
             context,
             draft_model: draft_model.as_ref().map(|draft| draft.name().to_string()),
-            weights_bytes: (runner.weights_bytes(&model) + draft_weights) as u64,
-            kv_bytes: (runner.kv_bytes() + draft_kv) as u64,
             kv_blocks_total: blocks,
             ..EngineStatus::default()
         }));
@@ -172,7 +164,8 @@ impl Engine {
         let arriving = Arc::new(Arriving::default());
         let worker = Worker {
             model: model.clone(),
-            runner,
+            runner: Some(runner),
+            blocks,
             scheduler: Scheduler::new(limits),
             active: Vec::new(),
             next_id: 0,
@@ -184,8 +177,10 @@ impl Engine {
             experience: Experience::default(),
             row_times: RowTimes::default(),
             masked: Vec::new(),
+            options,
             status: status.clone(),
         };
+        worker.publish_status();
         let thread = std::thread::Builder::new()
             .name("lacuna-engine".into())
             .spawn(move || worker.run(&receiver))
@@ -278,7 +273,11 @@ impl Active {
 
 struct Worker {
     model: Model,
-    runner: Runner,
+    options: EngineOptions,
+    /// `None` while the model is out of memory: unused for long, or after the device failed.
+    runner: Option<Runner>,
+    /// Of the cache, whenever the model is loaded.
+    blocks: usize,
     scheduler: Scheduler,
     active: Vec<Active>,
     next_id: SequenceId,
@@ -299,7 +298,7 @@ impl Worker {
         give_way();
         loop {
             if self.active.is_empty() {
-                match submissions.recv() {
+                match self.wait(submissions) {
                     Ok(submission) => self.accept(submission),
                     Err(_) => return,
                 }
@@ -326,6 +325,40 @@ impl Worker {
             }
             self.publish_status();
         }
+    }
+
+    /// Waits for a request; for long enough without one, unloads the model.
+    fn wait(&mut self, submissions: &Receiver<Submission>) -> Result<Submission, RecvError> {
+        if let (Some(time), Some(_)) = (self.options.unload_after, &self.runner) {
+            match submissions.recv_timeout(time) {
+                Ok(submission) => return Ok(submission),
+                Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
+                Err(RecvTimeoutError::Timeout) => {
+                    tracing::info!("the model is unloaded until the next request");
+                    self.unload();
+                    self.publish_status();
+                }
+            }
+        }
+        submissions.recv()
+    }
+
+    /// Frees the memory of both models; what their caches held is lost.
+    fn unload(&mut self) {
+        self.runner = None;
+        self.draft_model = None;
+        self.scheduler.reset();
+    }
+
+    /// Loads the model again after it was unloaded, with the same cache.
+    fn load(&mut self) -> Result<(), EngineError> {
+        if self.runner.is_none() {
+            let start = Instant::now();
+            self.runner = Some(Runner::new(&self.model, &self.options, self.blocks, self.blocks)?);
+            self.draft_model = load_draft_model(&self.model, &self.options, self.context)?;
+            tracing::info!(ms = milliseconds(start.elapsed()), "the model is loaded again");
+        }
+        Ok(())
     }
 
     fn accept(&mut self, submission: Submission) {
@@ -366,6 +399,12 @@ impl Worker {
         if batch.entries.is_empty() {
             return;
         }
+        if let Err(error) = self.load() {
+            tracing::error!(%error, "the model cannot be loaded again");
+            self.fail_all(&error);
+            self.scheduler.reset();
+        }
+        let Some(runner) = &mut self.runner else { return };
         self.steps += 1;
         let now = Instant::now();
         for entry in &batch.entries {
@@ -385,13 +424,16 @@ impl Worker {
             !active.iter().any(|active| in_batch(active.id) && active.is_wanted(arriving))
         };
         let decodes = batch.entries.iter().all(|entry| entry.logits.start == 0 && !entry.logits.is_empty());
-        let logits = match self.runner.forward(&batch, &abandoned) {
-            Ok(Some(logits)) => logits,
+        let needs_logits = active.iter().any(|active| active.request.needs_logits());
+        let wanted = if needs_logits { Wanted::Logits } else { Wanted::Likeliest };
+        let result = match runner.forward(&batch, wanted, &abandoned) {
+            Ok(Some(result)) => result,
             Ok(None) => return,
             Err(error) => {
-                tracing::error!(%error, "the GPU failed");
+                // A lost device or a failed kernel leaves nothing usable behind: the next request starts anew.
+                tracing::error!(%error, "the GPU failed; the next request loads the model again");
                 self.fail_all(&EngineError::Gpu(error));
-                self.scheduler.reset();
+                self.unload();
                 return;
             }
         };
@@ -399,10 +441,11 @@ impl Worker {
             self.row_times.record(batch.rows(), milliseconds(now.elapsed()));
         }
         let vocabulary = self.model.config().vocabulary;
-        let mut rows = logits.chunks_exact(vocabulary);
+        let mut next_row = 0;
         let mut ended = Vec::new();
         for entry in &batch.entries {
-            let rows: Vec<&[f32]> = rows.by_ref().take(entry.logits.len()).collect();
+            let rows = next_row..next_row + entry.logits.len();
+            next_row = rows.end;
             let Some(active) = self.active.iter_mut().find(|active| active.id == entry.sequence) else {
                 continue;
             };
@@ -419,8 +462,14 @@ impl Worker {
             let drafts = &entry.tokens[entry.logits.start + 1..];
             let mut accepted = Vec::with_capacity(rows.len());
             let mut reason = None;
-            for (index, row) in rows.iter().enumerate() {
-                let choice = choose(active, self.model.tokenizer(), row, &mut self.masked);
+            for (index, row) in rows.enumerate() {
+                let choice = match result {
+                    StepResult::Logits(logits) => {
+                        let logits = &logits[row * vocabulary..(row + 1) * vocabulary];
+                        choose(active, self.model.tokenizer(), logits, &mut self.masked)
+                    }
+                    StepResult::Likeliest(choices) => choices[row],
+                };
                 accepted.push(choice.token);
                 let length = entry.start + entry.logits.start + 1 + accepted.len();
                 reason = emit(active, self.model.tokenizer(), choice, length >= self.context);
@@ -564,7 +613,28 @@ impl Worker {
         status.kv_blocks_running = self.scheduler.blocks_running();
         status.kv_blocks_cached = self.scheduler.blocks_cached();
         status.steps = self.steps;
+        (status.weights_bytes, status.kv_bytes) = (0, 0);
+        if let Some(runner) = &self.runner {
+            // After a failure `auto` may have gone on elsewhere.
+            status.device = runner.device().to_string();
+            status.weights_bytes = runner.weights_bytes(&self.model) as u64;
+            status.kv_bytes = runner.kv_bytes() as u64;
+        }
+        if let (Some(drafter), Some(model)) = (&self.draft_model, &self.options.draft_model) {
+            status.weights_bytes += drafter.weights_bytes(model) as u64;
+            status.kv_bytes += drafter.kv_bytes() as u64;
+        }
     }
+}
+
+/// The draft model that the options name, unless speculation is off.
+fn load_draft_model(
+    model: &Model,
+    options: &EngineOptions,
+    context: usize,
+) -> Result<Option<DraftModel>, EngineError> {
+    let draft = options.draft_model.as_ref().filter(|_| options.speculation != Speculation::Off);
+    draft.map(|draft| DraftModel::new(draft, model, options, context, RUNNING_LIMIT)).transpose()
 }
 
 /// The next token from its row of logits, among those that the request's constraint allows. A constraint that no

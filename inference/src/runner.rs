@@ -7,6 +7,7 @@ use crate::{
     cpu::{attention::KvPrecision, threads::default_threads},
     cuda::{CudaRunner, Gpu, GpuError, runner::STEP_TOKENS as GPU_STEP_TOKENS},
     models::decoder::{CpuRunner, WeightPrecision},
+    sampler::Choice,
     scheduler::Batch,
 };
 
@@ -129,24 +130,44 @@ impl Runner {
         }
     }
 
-    /// Copies blocks as the batch asks, then computes it. Returns the wanted logits, `[wanted rows, vocabulary]`, in the
-    /// batch's order; `None` when `abandoned` said between two layers that nobody wants the result any more.
+    /// Copies blocks as the batch asks, then computes it. Returns what is known of the wanted rows, in the batch's order;
+    /// `None` when `abandoned` said between two layers that nobody wants the result any more.
     pub fn forward(
         &mut self,
         batch: &Batch,
+        wanted: Wanted,
         abandoned: &dyn Fn() -> bool,
-    ) -> Result<Option<&[f32]>, GpuError> {
+    ) -> Result<Option<StepResult<'_>>, GpuError> {
         match self {
             Self::Cpu(runner) => {
                 runner.copy_blocks(&batch.copies);
-                Ok(runner.forward(batch, abandoned))
+                Ok(runner.forward(batch, abandoned).map(StepResult::Logits))
             }
             Self::Cuda(runner) => {
                 runner.copy_blocks(&batch.copies)?;
-                runner.forward(batch, abandoned)
+                Ok(match wanted {
+                    Wanted::Logits => runner.forward(batch, abandoned)?.map(StepResult::Logits),
+                    Wanted::Likeliest => runner.choose(batch, abandoned)?.map(StepResult::Likeliest),
+                })
             }
         }
     }
+}
+
+/// What the engine must know of the rows of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    Logits,
+    /// The likeliest token is enough: every request is greedy.
+    Likeliest,
+}
+
+/// What a step gives of its wanted rows.
+pub enum StepResult<'a> {
+    /// `[wanted rows, vocabulary]`; the CPU always gives these.
+    Logits(&'a [f32]),
+    /// One choice a row.
+    Likeliest(&'a [Choice]),
 }
 
 /// The GPU that `auto` takes: none for reference runs in F32, which are the CPU's.
@@ -154,17 +175,31 @@ fn usable_gpu(options: &EngineOptions) -> Option<Gpu> {
     if options.kv_precision != KvPrecision::F16 || options.weight_precision != WeightPrecision::Stored {
         return None;
     }
-    match Gpu::open(0) {
-        Ok(gpu) if gpu.is_verified() => Some(gpu),
-        Ok(gpu) => {
+    // Of several, the one with the most free memory; the lowest number among equals.
+    let mut best: Option<(usize, Gpu)> = None;
+    for index in 0.. {
+        let gpu = match Gpu::open(index) {
+            Ok(gpu) => gpu,
+            Err(GpuError::NoDevice { .. }) => break,
+            Err(GpuError::NoDriver) => return None,
+            Err(error) => {
+                tracing::debug!(%error, index, "no GPU to use");
+                if matches!(error, GpuError::Driver(_)) {
+                    break;
+                }
+                continue;
+            }
+        };
+        if !gpu.is_verified() {
             tracing::info!(gpu = gpu.name, "not verified on this kind of GPU; `cuda` uses it all the same");
-            None
+            continue;
         }
-        Err(error) => {
-            tracing::debug!(%error, "no GPU to use");
-            None
+        let free = gpu.memory().map_or(0, |(free, _)| free);
+        if best.as_ref().is_none_or(|(most, _)| free > *most) {
+            best = Some((free, gpu));
         }
     }
+    best.map(|(_, gpu)| gpu)
 }
 
 fn cpu_runner(model: &Model, options: &EngineOptions, blocks: usize) -> Result<CpuRunner, ModelError> {

@@ -17,6 +17,14 @@ pub struct Choice {
     pub log_probability: f32,
 }
 
+impl Choice {
+    /// The greedy one.
+    pub fn likeliest(logits: &[f32]) -> Self {
+        let token = argmax(logits);
+        Self { token, log_probability: log_probability(logits, token) }
+    }
+}
+
 impl Sampler {
     pub fn new(sampling: Sampling) -> Self {
         let state = sampling.seed;

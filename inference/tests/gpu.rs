@@ -10,7 +10,8 @@ use lacuna_inference::{
     speculative::Speculation,
 };
 
-/// Normalized squared error of logits: activations, keys and values are bf16 on the GPU, F32 in the reference.
+/// Normalized squared error of logits: on the GPU activations are rounded to 8 bits in groups of 256, keys and values to
+/// bf16; the reference is in F32.
 const LOGITS_BOUND: f64 = 2e-3;
 const TOKENS: usize = 150;
 
@@ -127,4 +128,39 @@ fn speculation_and_batching_change_no_token() {
             assert_eq!(run(&speculating, seed), alone[seed], "{}: speculating", model.name());
         }
     }
+}
+
+#[test]
+fn a_model_that_was_unloaded_answers_as_before() {
+    if !has_gpu() {
+        return;
+    }
+    let model = Model::open(&ModelSource::Embedded).expect("the embedded model opens");
+    let unload_after = Some(std::time::Duration::from_millis(50));
+    let options = EngineOptions { device: Device::Auto, unload_after, ..EngineOptions::default() };
+    let engine = Engine::start(model.clone(), options).expect("the engine starts");
+    assert!(engine.status().device.starts_with("cuda:"), "auto takes the GPU: {}", engine.status().device);
+    let run = || {
+        let request = Request {
+            prompt: tokens(40, model.config().vocabulary),
+            max_tokens: 20,
+            deadline: None,
+            sampling: Sampling::GREEDY,
+            stop_tokens: Vec::new(),
+            stop_texts: Vec::new(),
+            constraint: None,
+            priority: Priority::Interactive,
+        };
+        engine.submit(request).expect("accepted").collect_blocking().expect("finished").tokens
+    };
+    let first = run();
+    let is_unloaded = || engine.status().kv_bytes == 0;
+    for _ in 0..1000 {
+        if is_unloaded() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    assert!(is_unloaded(), "the memory is free");
+    assert_eq!(run(), first);
 }

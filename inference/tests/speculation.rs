@@ -122,8 +122,9 @@ fn sampling_with_drafts_follows_the_distribution() {
 fn a_draft_model_changes_no_token() {
     let prompts: Vec<Vec<u32>> =
         (0..4).map(|n| (n * 50..n * 50 + 60).map(|t| t * 7 % 500).collect()).collect();
-    // Of the same model all guesses are right, of the other next to none.
-    for (draft, least, most) in [("qwen2-tied.gguf", 0.97, 1.0), ("qwen2-f32.gguf", 0.0, 0.5)] {
+    // Of the same model all guesses are right, of the other next to none: soon it is asked no more.
+    for (draft, fewest, least, most) in [("qwen2-tied.gguf", 20, 0.97, 1.0), ("qwen2-f32.gguf", 1, 0.0, 0.5)]
+    {
         let plain = engine(sure("qwen2-tied.gguf", 20), Speculation::Off, None);
         let drafting = engine(sure("qwen2-tied.gguf", 20), Speculation::Suffix, Some(sure(draft, 1)));
         let (mut drafted, mut accepted) = (0, 0);
@@ -141,7 +142,10 @@ fn a_draft_model_changes_no_token() {
             }
         }
         let share = accepted as f64 / drafted as f64;
-        assert!(drafted > 20 && (least..=most).contains(&share), "with {draft}: {accepted} of {drafted}");
+        assert!(
+            drafted >= fewest && (least..=most).contains(&share),
+            "with {draft}: {accepted} of {drafted}"
+        );
     }
 }
 

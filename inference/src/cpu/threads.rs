@@ -174,7 +174,10 @@ fn relax(spins: &mut u32) {
 #[cfg(target_os = "linux")]
 pub fn give_way() {
     // SAFETY: no memory is involved. On Linux, 0 means the calling thread alone, whose niceness anybody may raise.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 1) };
+    unsafe {
+        let niceness = libc::getpriority(libc::PRIO_PROCESS, 0);
+        libc::setpriority(libc::PRIO_PROCESS, 0, niceness + 1);
+    }
 }
 
 #[cfg(not(target_os = "linux"))]

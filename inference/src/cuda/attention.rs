@@ -9,13 +9,14 @@ use super::{
     params::{Activations, AttendParams, CopyPagesParams, MergeParams, PackParams, Partial, RotateParams},
     rows,
     step::Step,
+    tiles::COLUMN_UNIT,
 };
 use crate::{kv_cache::BLOCK_SIZE, scheduler::BlockCopy};
 
-/// Warps of an attention block, as in `attention.cu`.
+/// Warps of an attention block, as in `attention.cu`; so many chunks are a span.
 const WARPS: usize = 4;
-/// Memory for unmerged chunks; beyond it rows walk through their chunks.
-const CHUNK_BYTES: usize = 256 << 20;
+/// Memory for unmerged spans; beyond it rows walk through their chunks.
+const SPAN_BYTES: usize = 256 << 20;
 /// Warps a multiprocessor needs to be busy: with so many tiles there is nothing to gain from splitting them.
 const WARPS_PER_MULTIPROCESSOR: usize = 8;
 
@@ -112,8 +113,8 @@ impl KvPages {
 pub struct AttentionScratch {
     query: Buffer,
     rows: Buffer,
-    chunk_sums: Buffer,
-    chunk_weights: Buffer,
+    span_sums: Buffer,
+    span_weights: Buffer,
 }
 
 /// What turns a row's projections into queries, keys and values.
@@ -129,28 +130,28 @@ pub struct Rotation {
 impl AttentionScratch {
     pub fn new(gpu: &Gpu) -> Result<Self, GpuError> {
         let empty = || Buffer::new(gpu, "attention", 0);
-        Ok(Self { query: empty()?, rows: empty()?, chunk_sums: empty()?, chunk_weights: empty()? })
+        Ok(Self { query: empty()?, rows: empty()?, span_sums: empty()?, span_weights: empty()? })
     }
 
     /// Where the buffers lie at present.
     pub(super) fn addresses(&self) -> [CUdeviceptr; 4] {
-        [&self.query, &self.rows, &self.chunk_sums, &self.chunk_weights].map(Buffer::address)
+        [&self.query, &self.rows, &self.span_sums, &self.span_weights].map(Buffer::address)
     }
 
     /// Whether the step's attention is spread over chunks.
     fn uses_chunks(gpu: &Gpu, shape: &AttentionShape, step: &Step) -> bool {
-        let bytes = step.chunks * step.rows * shape.heads * shape.dimension * 4;
+        let bytes = step.chunks.div_ceil(WARPS) * step.rows * shape.heads * shape.dimension * 4;
         let busy = step.tile_count * shape.kv_heads >= WARPS_PER_MULTIPROCESSOR * gpu.multiprocessors;
-        bytes <= CHUNK_BYTES && !busy
+        bytes <= SPAN_BYTES && !busy
     }
 
     pub fn reserve(&mut self, gpu: &Gpu, shape: &AttentionShape, step: &Step) -> Result<(), GpuError> {
         let width = shape.heads * shape.dimension;
         self.query.reserve(gpu, "attention", step.rows * width * 2)?;
         if Self::uses_chunks(gpu, shape, step) {
-            let states = step.chunks * step.rows * shape.heads;
-            self.chunk_sums.reserve(gpu, "attention", states * shape.dimension * 4)?;
-            self.chunk_weights.reserve(gpu, "attention", states * 8)
+            let states = step.chunks.div_ceil(WARPS) * step.rows * shape.heads;
+            self.span_sums.reserve(gpu, "attention", states * shape.dimension * 4)?;
+            self.span_weights.reserve(gpu, "attention", states * 8)
         } else {
             self.rows.reserve(gpu, "attention", step.rows * width * 4)
         }
@@ -201,8 +202,8 @@ impl AttentionScratch {
             values,
             tiles: at.section(step.tiles),
             tables: at.section(step.tables),
-            out: if by_chunks { self.chunk_sums.address() } else { self.rows.address() },
-            weights: self.chunk_weights.address(),
+            out: if by_chunks { self.span_sums.address() } else { self.rows.address() },
+            weights: self.span_weights.address(),
             tile_count: step.tile_count as u32,
             rows: step.rows as u32,
             heads: shape.heads as u32,
@@ -220,16 +221,16 @@ impl AttentionScratch {
                 let grid = [step.tile_count, shape.kv_heads, step.chunks.div_ceil(WARPS)];
                 gpu.launch(&gpu.kernels.attend_chunks[variant], grid, threads, 0, &attend)?;
                 let merge = MergeParams {
-                    sums: self.chunk_sums.address(),
-                    weights: self.chunk_weights.address(),
+                    sums: self.span_sums.address(),
+                    weights: self.span_weights.address(),
                     positions: at.section(step.positions),
                     out,
                     rows: step.rows as u32,
                     heads: shape.heads as u32,
                     dimension: shape.dimension as u32,
                 };
-                let grid = [(out.columns as usize).div_ceil(4 * 128), step.rows, 1];
-                gpu.launch(&gpu.kernels.attend_merge, grid, 128, 0, &merge)
+                let grid = [out.columns as usize / COLUMN_UNIT, step.rows, 1];
+                gpu.launch(&gpu.kernels.attend_merge, grid, 32, 0, &merge)
             } else {
                 let grid = [step.tile_count.div_ceil(WARPS), shape.kv_heads, 1];
                 gpu.launch(&gpu.kernels.attend_prompt[variant], grid, threads, 0, &attend)?;

@@ -11,9 +11,9 @@ use super::{
     buffers::{Buffer, Uploader},
     multiply::Products,
     params::{Activations, GateParams, NormalizeParams, PackParams, Partial},
-    rows::{self, ActivationBuffer, NOTHING},
+    rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision, UNIT_BYTES, UNIT_ROWS},
     step::Step,
-    tiles::{Format, GROUP},
+    tiles::{COLUMN_UNIT, Format, GROUP},
 };
 use crate::{
     cpu::{
@@ -22,6 +22,7 @@ use crate::{
         threads::ThreadPool,
     },
     kv_cache::{BLOCK_SIZE, BlockId},
+    sampler::{argmax, log_probability},
     scheduler::{Batch, BatchEntry, BlockCopy},
     weights::{
         Matrix,
@@ -89,11 +90,14 @@ pub fn all(gpu: &Gpu) -> Vec<Result<Check, GpuError>> {
         checks.push(gate(gpu, rows, columns));
         checks.push(pack(gpu, rows, columns));
     }
+    for (rows, vocabulary) in [(1, 5000), (3, 31), (17, 40_001)] {
+        checks.push(choose(gpu, rows, vocabulary));
+    }
     for (heads, kv_heads, dimension, pairing) in
         [(2, 2, 32, RopePairing::Halves), (6, 2, 64, RopePairing::Adjacent), (7, 1, 128, RopePairing::Halves)]
     {
         let shape = AttentionShape { layers: 2, heads, kv_heads, dimension };
-        for (start, count) in [(0, 1), (0, 17), (15, 1), (63, 2), (64, 8), (100, 33), (300, 5)] {
+        for (start, count) in [(0, 1), (0, 17), (15, 1), (63, 2), (64, 8), (100, 33), (300, 5), (700, 3)] {
             checks.extend(one_or_error(attention(gpu, shape, pairing, start, count)));
         }
     }
@@ -134,39 +138,64 @@ fn activations(
     Ok(x)
 }
 
-/// Activations as rows of floats, and whether every sum is that of its group.
+/// Activations as rows of floats.
+struct ReadActivations {
+    /// As weights that are not quantized see them.
+    halves: Vec<f32>,
+    /// As the others do.
+    bytes: Vec<f32>,
+    /// Numbers that contradict each other: bytes, halves and sums must be of the same values.
+    wrong: f64,
+}
+
 fn read_activations(
     gpu: &Gpu,
     x: Activations,
     buffer: &ActivationBuffer,
     rows: usize,
     columns: usize,
-) -> Result<(Vec<f32>, f64), GpuError> {
-    let (values, sums) = buffer.read(gpu, x)?;
+) -> Result<ReadActivations, GpuError> {
+    let (units, stored_halves) = buffer.read(gpu, x)?;
     let padded = x.padded_rows as usize;
-    let mut out = vec![0f32; rows * columns];
-    let mut wrong = 0.0;
+    let mut out =
+        ReadActivations { halves: vec![0.0; rows * columns], bytes: vec![0.0; rows * columns], wrong: 0.0 };
     for group in 0..x.columns as usize / GROUP {
         for row in 0..rows {
-            let at = group * padded + row;
-            let mut sum = 0f64;
+            let unit = group * GROUP / COLUMN_UNIT * (padded / UNIT_ROWS) + row / UNIT_ROWS;
+            let unit = &units[unit * UNIT_BYTES..][..UNIT_BYTES];
+            let (values, rest) = unit.split_at(UNIT_ROWS * COLUMN_UNIT);
+            let (scales, sums) = rest.split_at(UNIT_ROWS * 4);
+            let row_in_unit = row % UNIT_ROWS;
+            let scale: [u8; 4] = scales[row_in_unit * 4..][..4].try_into().expect("four bytes");
+            let scale = f32::from_le_bytes(scale);
+            let mut sum = 0;
             for k in 0..GROUP {
-                let position = k % 16 / 4 * 8 + k / 16 * 4 + k % 4;
-                let value = values[at * GROUP + position].to_f32();
-                sum += f64::from(value);
+                // Bytes: word k / 4 of eight, in pairs of groups; halves: as `activations.cuh` says.
+                let (pair, word) = (group % 8 / 2 * UNIT_ROWS + row_in_unit, k / 4);
+                let byte =
+                    values[pair * 64 + word % 4 * 16 + group % 2 * 8 + word / 4 * 4 + k % 4].cast_signed();
                 let column = group * GROUP + k;
+                sum += i32::from(byte);
+                let at = (group * padded + row) * GROUP + k % 16 / 4 * 8 + k / 16 * 4 + k % 4;
+                let half = stored_halves[at].to_f32();
+                let value = f32::from(byte) * scale;
+                let exact_to = 0.51 * scale + half.abs() / 200.0;
+                if scale.is_nan() || (value - half).abs() > exact_to || (column >= columns && byte != 0) {
+                    out.wrong += 1.0;
+                }
                 if column < columns {
-                    out[row * columns + column] = value;
-                } else if value != 0.0 {
-                    wrong += 1.0;
+                    out.halves[row * columns + column] = half;
+                    out.bytes[row * columns + column] = value;
                 }
             }
-            if (sum - f64::from(sums[at])).abs() > 1e-4 * (1.0 + sum.abs()) || sums[at].is_nan() {
-                wrong += 1.0;
-            }
+            let term = |index: usize| {
+                let at = row_in_unit * 32 + (group % 8 / 2 * 4 + group % 2 + index * 2) * 2;
+                bf16::from_le_bytes([sums[at], sums[at + 1]]).to_f32()
+            };
+            out.wrong += f64::from(u8::from(term(0) + term(1) != sum as f32));
         }
     }
-    Ok((out, wrong))
+    Ok(out)
 }
 
 /// The numbers that a matrix's tiles stand for.
@@ -192,8 +221,7 @@ fn products(gpu: &Gpu, parts: &[(GgmlDType, usize)], columns: usize) -> Result<V
     let name = name.join(" + ");
     let most = 800;
     let input = floats(3, most * columns, 1.0);
-    let rounded = round_bf16(&input);
-    let mut buffer = ActivationBuffer::new(gpu)?;
+    let mut buffer = ActivationBuffer::new(gpu, Precision::BytesAndHalves)?;
     let mut checks = Vec::new();
     // A row's bits, from the first number of rows that was tried.
     let mut first_bits: Option<Vec<f32>> = None;
@@ -203,10 +231,13 @@ fn products(gpu: &Gpu, parts: &[(GgmlDType, usize)], columns: usize) -> Result<V
         // SAFETY: `x` holds the rows, `out` has the length that the products state.
         let partial = unsafe { products.launch(gpu, x, rows, out.address())? };
         let found = read_partial(gpu, &out, partial)?;
+        let read = read_activations(gpu, x, &buffer, rows, columns)?;
         let (mut ours, mut exact) = (Vec::new(), Vec::new());
         for row in 0..rows {
-            let input = &rounded[row * columns..(row + 1) * columns];
             for (part, weights) in weights.iter().enumerate() {
+                let is_quantized = Format::of(parts[part].0) != Format::Bf16;
+                let input = if is_quantized { &read.bytes } else { &read.halves };
+                let input = &input[row * columns..(row + 1) * columns];
                 let from = row * products.stride + products.columns[part];
                 ours.extend_from_slice(&found[from..from + parts[part].1]);
                 exact.extend(weights.chunks_exact(columns).map(|w| {
@@ -283,7 +314,7 @@ fn normalize(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> 
             }
         }
     }
-    let mut buffer = ActivationBuffer::new(gpu)?;
+    let mut buffer = ActivationBuffer::new(gpu, Precision::BytesAndHalves)?;
     buffer.reserve(gpu, rows, columns)?;
     let out = buffer.shaped(rows, columns);
     let params = NormalizeParams {
@@ -302,7 +333,7 @@ fn normalize(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> 
     };
     // SAFETY: buffers have the shapes that the parameters state.
     unsafe { rows::normalize(gpu, rows, &params)? };
-    let (found, wrong) = read_activations(gpu, out, &buffer, rows, columns)?;
+    let found = read_activations(gpu, out, &buffer, rows, columns)?;
     let mut stored = vec![0f32; residual.len()];
     device_residual.read(gpu, &mut stored)?;
     let mut exact = vec![0f32; rows * columns];
@@ -315,12 +346,12 @@ fn normalize(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> 
     let params = NormalizeParams { update: NOTHING, wanted: wanted.address(), out, ..params };
     // SAFETY: as above; the wanted row is one of the residual's.
     unsafe { rows::normalize(gpu, 1, &params)? };
-    let (last, wrong_last) = read_activations(gpu, out, &buffer, 1, columns)?;
-    let error = normalized_error(&found, &exact)
+    let last = read_activations(gpu, out, &buffer, 1, columns)?;
+    let error = normalized_error(&found.halves, &exact)
         + normalized_error(&stored, &sums)
-        + normalized_error(&last, &exact[(rows - 1) * columns..])
-        + wrong
-        + wrong_last;
+        + normalized_error(&last.halves, &exact[(rows - 1) * columns..])
+        + found.wrong
+        + last.wrong;
     Ok(Check::new(format!("normalize {rows} x {columns}"), error, BF16_ERROR))
 }
 
@@ -329,29 +360,61 @@ fn gate(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> {
     let up_column = columns + 16;
     let products = floats(4, rows * stride, 4.0);
     let device = Buffer::of(gpu, "a check", &products)?;
-    let mut buffer = ActivationBuffer::new(gpu)?;
+    let mut buffer = ActivationBuffer::new(gpu, Precision::BytesAndHalves)?;
     buffer.reserve(gpu, rows, columns)?;
     let out = buffer.shaped(rows, columns);
     let partial = Partial { values: device.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
     let params = GateParams { products: partial, out, up_column: up_column as u32, columns: columns as u32 };
     // SAFETY: buffers have the shapes that the parameters state.
     unsafe { rows::gate(gpu, rows, &params)? };
-    let (found, wrong) = read_activations(gpu, out, &buffer, rows, columns)?;
+    let found = read_activations(gpu, out, &buffer, rows, columns)?;
     let mut exact = vec![0f32; rows * columns];
     for (row, out) in products.chunks_exact(stride).zip(exact.chunks_exact_mut(columns)) {
         swiglu(&row[..columns], &row[up_column..up_column + columns], out);
     }
-    let error = normalized_error(&found, &exact) + wrong;
+    let error = normalized_error(&found.halves, &exact) + found.wrong;
     Ok(Check::new(format!("gate {rows} x {columns}"), error, BF16_ERROR))
 }
 
 fn pack(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> {
     let values = floats(5, rows * columns, 1.0);
-    let mut buffer = ActivationBuffer::new(gpu)?;
+    let mut buffer = ActivationBuffer::new(gpu, Precision::BytesAndHalves)?;
     let x = activations(gpu, &mut buffer, &values, columns)?;
-    let (found, wrong) = read_activations(gpu, x, &buffer, rows, columns)?;
-    let error = differing(&found, &round_bf16(&values)) + wrong;
+    let found = read_activations(gpu, x, &buffer, rows, columns)?;
+    let error = differing(&found.halves, &round_bf16(&values)) + found.wrong;
     Ok(Check::new(format!("pack {rows} x {columns}"), error, 0.0))
+}
+
+/// The likeliest token and its log probability, against the sampler's.
+fn choose(gpu: &Gpu, rows: usize, vocabulary: usize) -> Result<Check, GpuError> {
+    let stride = vocabulary.next_multiple_of(16);
+    let mut logits = floats(6, rows * stride, 8.0);
+    for (row, logits) in logits.chunks_exact_mut(stride).enumerate() {
+        // Beyond the vocabulary is padding, and among equals the first counts.
+        logits[vocabulary..].fill(100.0);
+        let best = row * 7919 % vocabulary;
+        logits[best] = 9.0;
+        logits[(best + vocabulary / 2) % vocabulary] = 9.0;
+    }
+    let device = Buffer::of(gpu, "a check", &logits)?;
+    let mut choices = ChoiceBuffer::new(gpu)?;
+    choices.reserve(gpu, rows)?;
+    let mut error = 0.0;
+    // Twice: the second run finds what the first one left behind.
+    for _ in 0..2 {
+        let mut found = vec![0u32; rows * 2];
+        // SAFETY: the logits have these rows, and `choices` room for them.
+        unsafe { choices.choose(gpu, device.address(), rows, stride, vocabulary)? };
+        choices.read(gpu, &mut found)?;
+        for (row, pair) in logits.chunks_exact(stride).zip(found.chunks_exact(2)) {
+            let row = &row[..vocabulary];
+            let token = argmax(row);
+            let exact = log_probability(row, token);
+            let is_right = pair[0] == token && (f32::from_bits(pair[1]) - exact).abs() <= 1e-4;
+            error += f64::from(u8::from(!is_right));
+        }
+    }
+    Ok(Check::new(format!("choose {rows} x {vocabulary}"), error, 0.0))
 }
 
 /// Writes `start` tokens, copies a block, then attends with `count` more: alone and in one step with the first ones.
@@ -388,7 +451,7 @@ fn attention(
 
     let mut kv = KvPages::new(gpu, shape, 64)?;
     let mut scratch = AttentionScratch::new(gpu)?;
-    let mut buffer = ActivationBuffer::new(gpu)?;
+    let mut buffer = ActivationBuffer::new(gpu, Precision::BytesAndHalves)?;
     let (bias, frequencies) =
         (Buffer::of(gpu, "a check", &bias)?, Buffer::of(gpu, "a check", rope.frequencies())?);
     let rotation = Rotation {
@@ -416,8 +479,7 @@ fn attention(
             Partial { values: input.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
         // SAFETY: blocks are below the cache's 64; buffers were made for these rows.
         unsafe { scratch.attend(gpu, kv, layer, &step, at, partial, rotation, out)? };
-        let (found, wrong) = read_activations(gpu, out, &buffer, rows, width)?;
-        Ok((found, wrong))
+        read_activations(gpu, out, &buffer, rows, width)
     };
     if start > 0 {
         run(&kv, 0, start, &blocks)?;
@@ -427,12 +489,14 @@ fn attention(
     let shared = &mut copied[start / BLOCK_SIZE];
     kv.copy_blocks(gpu, &[BlockCopy { source: *shared, destination: 63, tokens: start % BLOCK_SIZE }])?;
     *shared = 63;
-    let (found, wrong) = run(&kv, start, count, &copied)?;
+    let found = run(&kv, start, count, &copied)?;
     let name = format!("attention {heads}/{kv_heads} heads of {dimension}, {count} rows at {start}");
     // Every row of the sequence at once, so that the last ones are computed among others.
-    let (whole, _) = run(&kv, 0, total, &copied)?;
+    let whole = run(&kv, 0, total, &copied)?;
+    let differences = differing(&found.halves, &whole.halves[start * width..])
+        + differing(&found.bytes, &whole.bytes[start * width..]);
     Ok(vec![
-        Check::new(name.clone(), normalized_error(&found, &exact) + wrong, 1e-4),
-        Check::new(format!("{name}: bits among other rows"), differing(&found, &whole[start * width..]), 0.0),
+        Check::new(name.clone(), normalized_error(&found.halves, &exact) + found.wrong, 1e-4),
+        Check::new(format!("{name}: bits among other rows"), differences, 0.0),
     ])
 }

@@ -5,14 +5,15 @@ use std::{
     sync::Arc,
 };
 
-use cudarc::driver::{
-    CudaContext, CudaFunction, CudaStream, DeviceRepr, DriverError, LaunchConfig, PushKernelArg, result, sys,
-};
+use cudarc::driver::{CudaContext, CudaFunction, CudaStream, DeviceRepr, DriverError, result, sys};
 
-use super::kernels::Kernels;
+use super::kernels::{Code, Kernels};
 
 /// The oldest devices with bf16 tensor cores and asynchronous copies: Ampere.
 const OLDEST_CAPABILITY: (i32, i32) = (8, 0);
+
+/// From this driver on a recorded step keeps the permission for kernels to start early: CUDA 12.3.
+const EARLY_START_DRIVER: i32 = 12_030;
 
 /// Why a GPU cannot be used, or stopped working.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -63,6 +64,8 @@ pub struct Gpu {
     pub multiprocessors: usize,
     /// The most dynamic shared memory of a block, bytes.
     pub(super) shared_bytes: usize,
+    /// Kernels may start while the one before them still runs: from Hopper on. They wait for it themselves.
+    starts_early: bool,
 }
 
 impl Gpu {
@@ -101,8 +104,23 @@ impl Gpu {
         let shared_bytes =
             attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)? as usize;
         let stream = context.new_stream().map_err(driver)?;
-        let kernels = Kernels::load(&context, capability, shared_bytes)?;
-        Ok(Self { context, stream, kernels, index, name, capability, multiprocessors, shared_bytes })
+        let code = Code::of(capability);
+        let kernels = Kernels::load(&context, code, shared_bytes)?;
+        let mut version = 0;
+        // SAFETY: writes one integer.
+        unsafe { sys::cuDriverGetVersion(&mut version) }.result().map_err(driver)?;
+        let starts_early = code == Code::Hopper && version >= EARLY_START_DRIVER;
+        Ok(Self {
+            context,
+            stream,
+            kernels,
+            index,
+            name,
+            capability,
+            multiprocessors,
+            shared_bytes,
+            starts_early,
+        })
     }
 
     /// Whether the kernels passed their checks on devices of this kind: so far those that run the code for Hopper.
@@ -133,15 +151,37 @@ impl Gpu {
         shared_bytes: usize,
         params: &P,
     ) -> Result<(), GpuError> {
-        let config = LaunchConfig {
-            grid_dim: (grid[0] as u32, grid[1] as u32, grid[2] as u32),
-            block_dim: (threads, 1, 1),
-            shared_mem_bytes: shared_bytes as u32,
+        let mut early = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
         };
-        // SAFETY: the caller's promise.
-        unsafe { self.stream.launch_builder(function).arg(params).launch(config) }
-            .map(|_| ())
-            .map_err(GpuError::during("starting a kernel"))
+        let config = sys::CUlaunchConfig {
+            gridDimX: grid[0] as u32,
+            gridDimY: grid[1] as u32,
+            gridDimZ: grid[2] as u32,
+            blockDimX: threads,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: shared_bytes as u32,
+            hStream: self.stream.cu_stream(),
+            attrs: &mut early,
+            numAttrs: u32::from(self.starts_early),
+        };
+        let failed = GpuError::during("starting a kernel");
+        self.context.bind_to_thread().map_err(&failed)?;
+        let mut arguments = [std::ptr::from_ref(params).cast_mut().cast()];
+        // SAFETY: the caller's promise; the driver copies the argument before it returns.
+        unsafe {
+            sys::cuLaunchKernelEx(
+                &config,
+                function.cu_function(),
+                arguments.as_mut_ptr(),
+                std::ptr::null_mut(),
+            )
+        }
+        .result()
+        .map_err(failed)
     }
 }
 

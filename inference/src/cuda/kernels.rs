@@ -28,6 +28,22 @@ const MULTIPLY: Module = module!("multiply");
 const ROWS: Module = module!("rows");
 const ATTENTION: Module = module!("attention");
 
+/// Which of a module's artefacts a device runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Code {
+    Hopper,
+    /// Compiled by the driver. Its kernels do not wait for the one before, so they must not start early.
+    Portable,
+}
+
+impl Code {
+    /// `LACUNA_GPU_CODE=portable` has a Hopper device run what others do, so that it can be tested there.
+    pub fn of(capability: (i32, i32)) -> Self {
+        let is_forced = std::env::var("LACUNA_GPU_CODE").is_ok_and(|code| code == "portable");
+        if capability == (9, 0) && !is_forced { Self::Hopper } else { Self::Portable }
+    }
+}
+
 /// Head dimensions that attention is compiled for.
 pub(super) const HEAD_DIMENSIONS: [usize; 3] = [32, 64, 128];
 
@@ -39,6 +55,7 @@ pub(super) struct Kernels {
     pub normalize: CudaFunction,
     pub gate: CudaFunction,
     pub pack: CudaFunction,
+    pub choose: CudaFunction,
     pub rotate: CudaFunction,
     /// By [`HEAD_DIMENSIONS`].
     pub attend_chunks: [CudaFunction; 3],
@@ -49,16 +66,12 @@ pub(super) struct Kernels {
 
 impl Kernels {
     /// `shared_bytes` is the most that a block may ask for.
-    pub fn load(
-        context: &Arc<CudaContext>,
-        capability: (i32, i32),
-        shared_bytes: usize,
-    ) -> Result<Self, GpuError> {
+    pub fn load(context: &Arc<CudaContext>, code: Code, shared_bytes: usize) -> Result<Self, GpuError> {
         let failed = |error: DriverError| GpuError::Driver(format!("it refuses the kernels ({error:?})"));
         let load = |module: &Module| {
-            let image = match capability {
-                (9, 0) => Ptx::from_binary(module.hopper.to_vec()),
-                _ => Ptx::from_src(module.portable),
+            let image = match code {
+                Code::Hopper => Ptx::from_binary(module.hopper.to_vec()),
+                Code::Portable => Ptx::from_src(module.portable),
             };
             context.load_module(image).map_err(failed)
         };
@@ -86,6 +99,7 @@ impl Kernels {
             normalize: get(&rows, "normalize")?,
             gate: get(&rows, "gate")?,
             pack: get(&rows, "pack")?,
+            choose: get(&rows, "choose")?,
             rotate: get(&attention, "rotate")?,
             attend_chunks: by_dimension("attend_chunks")?,
             attend_prompt: by_dimension("attend_prompt")?,

@@ -4,21 +4,27 @@ use super::{
     Gpu, GpuError,
     buffers::DeviceMatrix,
     params::{Activations, MAX_PARTS, MultiplyParams, Part, Partial},
-    tiles::{COLUMN_UNIT, Format, GROUP, TILE_FEATURES, padded_columns},
+    rows::{Precision, UNIT_BYTES, UNIT_ROWS},
+    tiles::{COLUMN_UNIT, Format, TILE_FEATURES, padded_columns},
 };
 
 /// Warps of a block, each with its own 16 features.
 const WARPS: usize = 8;
-const THREADS: u32 = 32 * WARPS as u32;
+/// Warps of a block in decode steps, where that spreads the work more evenly.
+const MOST_WARPS: usize = 9;
 /// Blocks that a multiprocessor holds at once in a decode step.
-const BLOCKS_PER_MULTIPROCESSOR: usize = 3;
+const BLOCKS_PER_MULTIPROCESSOR: usize = 2;
 
 /// A compiled variant of the product, as the end of `multiply.cu` lists them.
 struct Variant {
     /// Rows of activations a block computes.
     tokens: usize,
-    /// Steps of the columns held in shared memory.
-    stages: usize,
+    /// The most warps that a block may have.
+    warps: usize,
+    /// Bytes of weights in flight a warp, as whole stages.
+    ring: usize,
+    /// Steps of columns whose activations are held at once, twice.
+    chunk: usize,
     use_for: UseFor,
 }
 
@@ -32,12 +38,12 @@ enum UseFor {
 }
 
 const VARIANTS: [Variant; 6] = [
-    Variant { tokens: 8, stages: 2, use_for: UseFor::SmallDevices },
-    Variant { tokens: 8, stages: 3, use_for: UseFor::AnyRows },
-    Variant { tokens: 16, stages: 3, use_for: UseFor::AnyRows },
-    Variant { tokens: 32, stages: 3, use_for: UseFor::AnyRows },
-    Variant { tokens: 128, stages: 2, use_for: UseFor::AnyRows },
-    Variant { tokens: 128, stages: 2, use_for: UseFor::ManyRows },
+    Variant { tokens: 8, warps: WARPS, ring: 5 << 10, chunk: 1, use_for: UseFor::SmallDevices },
+    Variant { tokens: 8, warps: MOST_WARPS, ring: 10 << 10, chunk: 4, use_for: UseFor::AnyRows },
+    Variant { tokens: 16, warps: MOST_WARPS, ring: 9728, chunk: 3, use_for: UseFor::AnyRows },
+    Variant { tokens: 32, warps: WARPS, ring: 7296, chunk: 2, use_for: UseFor::AnyRows },
+    Variant { tokens: 128, warps: WARPS, ring: 7296, chunk: 1, use_for: UseFor::AnyRows },
+    Variant { tokens: 128, warps: WARPS, ring: 7296, chunk: 1, use_for: UseFor::ManyRows },
 ];
 /// From this many rows on, blocks walk through the pieces: there are enough blocks without splitting, and partial sums
 /// would cost more than they save.
@@ -54,10 +60,39 @@ pub fn padded_rows(rows: usize) -> usize {
 }
 
 impl Variant {
-    fn shared_bytes(&self, format: Format) -> usize {
-        let groups = format.tile_columns() / GROUP;
-        let sums = if matches!(format, Format::Q4K | Format::Q5K) { groups * self.tokens * 4 } else { 0 };
-        self.stages * (WARPS * format.tile_bytes() + groups * self.tokens * GROUP * 2 + sums)
+    fn shared_bytes(&self, format: Format, warps: usize) -> usize {
+        let stages = (self.ring / format.tile_bytes()).clamp(2, self.chunk + 1);
+        // Of a unit of columns; or the bf16 of a tile's columns.
+        let activations = if format == Format::Bf16 { 64 * 2 } else { UNIT_BYTES / UNIT_ROWS };
+        let totals =
+            if self.use_for == UseFor::ManyRows { self.tokens * WARPS * TILE_FEATURES * 4 } else { 0 };
+        warps * stages * format.tile_bytes() + 2 * self.chunk * self.tokens * activations + totals
+    }
+}
+
+/// How a product is spread over the device.
+struct Spread {
+    /// Of a block in decode steps.
+    warps: usize,
+    /// Pieces that the columns are summed in. Depends on the shapes and the device only, never on the rows, so that a
+    /// row's sums are always made in the same order.
+    splits: usize,
+}
+
+impl Spread {
+    /// The fastest for matrices with these numbers of tiles, in `units` units of columns.
+    fn new(gpu: &Gpu, tiles: &[usize], units: usize, most_splits: usize) -> Self {
+        let at_once = gpu.multiprocessors * BLOCKS_PER_MULTIPROCESSOR;
+        // A block's start and end cost about as much as a unit and a half (measured on an H200).
+        let cost = |warps: usize, splits: usize| {
+            let blocks: usize = tiles.iter().map(|tiles| tiles.div_ceil(warps)).sum();
+            (blocks * splits).div_ceil(at_once) * warps * (2 * units.div_ceil(splits) + 3)
+        };
+        let choices =
+            [WARPS, MOST_WARPS].into_iter().flat_map(|warps| (1..=most_splits).map(move |s| (warps, s)));
+        let (warps, splits) =
+            choices.min_by_key(|(warps, splits)| cost(*warps, *splits)).unwrap_or((WARPS, 1));
+        Self { warps, splits }
     }
 }
 
@@ -68,42 +103,56 @@ pub struct Products {
     pub columns: Vec<usize>,
     /// Floats of an output row.
     pub stride: usize,
-    /// Pieces that the columns are summed in. Depends on the shapes and the device only, never on the rows, so that a
-    /// row's sums are always made in the same order.
-    splits: usize,
-    blocks: usize,
+    spread: Spread,
 }
 
 impl Products {
     pub fn new(gpu: &Gpu, matrices: Vec<DeviceMatrix>) -> Self {
-        assert!(!matrices.is_empty() && matrices.len() <= MAX_PARTS);
-        assert!(matrices.iter().all(|matrix| matrix.columns == matrices[0].columns));
-        let tiles = |matrix: &DeviceMatrix| matrix.rows.div_ceil(TILE_FEATURES);
-        let mut columns = Vec::new();
-        let (mut stride, mut blocks) = (0, 0);
-        for matrix in &matrices {
-            columns.push(stride);
-            stride += tiles(matrix) * TILE_FEATURES;
-            blocks += tiles(matrix).div_ceil(WARPS);
-        }
         let units = padded_columns(matrices[0].columns) / COLUMN_UNIT;
-        let splits = (gpu.multiprocessors * BLOCKS_PER_MULTIPROCESSOR / blocks).clamp(1, units.div_ceil(2));
-        Self { matrices, columns, stride, splits, blocks }
+        Self::in_pieces(gpu, matrices, units.div_ceil(2))
     }
 
     /// One matrix whose columns are summed in one piece, so that its output needs no adding up.
     pub fn whole(gpu: &Gpu, matrix: DeviceMatrix) -> Self {
-        Self { splits: 1, ..Self::new(gpu, vec![matrix]) }
+        Self::in_pieces(gpu, vec![matrix], 1)
+    }
+
+    fn in_pieces(gpu: &Gpu, matrices: Vec<DeviceMatrix>, most_splits: usize) -> Self {
+        assert!(!matrices.is_empty() && matrices.len() <= MAX_PARTS);
+        assert!(matrices.iter().all(|matrix| matrix.columns == matrices[0].columns));
+        let tiles: Vec<usize> = matrices.iter().map(|matrix| matrix.rows.div_ceil(TILE_FEATURES)).collect();
+        let mut columns = Vec::new();
+        let mut stride = 0;
+        for tiles in &tiles {
+            columns.push(stride);
+            stride += tiles * TILE_FEATURES;
+        }
+        let units = padded_columns(matrices[0].columns) / COLUMN_UNIT;
+        Self { columns, stride, spread: Spread::new(gpu, &tiles, units, most_splits), matrices }
     }
 
     /// The same matrices summed in another number of pieces: for measuring which is best.
     pub fn with_splits(self, splits: usize) -> Self {
         let units = padded_columns(self.matrices[0].columns) / COLUMN_UNIT;
-        Self { splits: splits.clamp(1, units), ..self }
+        let spread = Spread { warps: WARPS, splits: splits.clamp(1, units) };
+        Self { spread, ..self }
+    }
+
+    /// What these products read of their input.
+    pub fn precision(&self) -> Precision {
+        match self.matrices.iter().any(|matrix| matrix.format == Format::Bf16) {
+            true => Precision::BytesAndHalves,
+            false => Precision::Bytes,
+        }
     }
 
     pub fn splits(&self) -> usize {
-        self.splits
+        self.spread.splits
+    }
+
+    /// Warps of a block in decode steps.
+    pub fn warps(&self) -> usize {
+        self.spread.warps
     }
 
     pub fn byte_length(&self) -> usize {
@@ -116,14 +165,15 @@ impl Products {
 
     fn variant(&self, gpu: &Gpu, rows: usize) -> Result<usize, GpuError> {
         let fits = |variant: &Variant| {
-            self.matrices.iter().all(|matrix| variant.shared_bytes(matrix.format) <= gpu.shared_bytes)
+            let bytes = |matrix: &DeviceMatrix| variant.shared_bytes(matrix.format, variant.warps);
+            self.matrices.iter().all(|matrix| bytes(matrix) <= gpu.shared_bytes)
         };
         let suits = |variant: &Variant| match variant.use_for {
             UseFor::SmallDevices => false,
             UseFor::AnyRows => variant.tokens >= rows || variant.tokens == 128,
             UseFor::ManyRows => true,
         };
-        let wanted = match rows >= MANY_ROWS && self.splits > 1 {
+        let wanted = match rows >= MANY_ROWS && self.splits() > 1 {
             true => VARIANTS.len() - 1,
             false => VARIANTS.iter().position(suits).unwrap_or(0),
         };
@@ -134,7 +184,7 @@ impl Products {
 
     /// Pieces that the output of a variant comes in.
     fn pieces(&self, variant: usize) -> usize {
-        if VARIANTS[variant].use_for == UseFor::ManyRows { 1 } else { self.splits }
+        if VARIANTS[variant].use_for == UseFor::ManyRows { 1 } else { self.splits() }
     }
 
     /// Floats that the output of `rows` rows takes.
@@ -155,8 +205,10 @@ impl Products {
     ) -> Result<Partial, GpuError> {
         assert_eq!(x.columns as usize, padded_columns(self.matrices[0].columns));
         assert!(x.padded_rows as usize >= padded_rows(rows));
+        assert!(x.halves != 0 || self.precision() == Precision::Bytes);
         let index = self.variant(gpu, rows)?;
         let variant = &VARIANTS[index];
+        let warps = self.spread.warps.min(variant.warps);
         let mut parts = [Part::default(); MAX_PARTS];
         let mut first_block = 0;
         for ((part, matrix), column) in parts.iter_mut().zip(&self.matrices).zip(&self.columns) {
@@ -168,7 +220,7 @@ impl Products {
                 first_block: first_block as u32,
                 column: *column as u32,
             };
-            first_block += tiles.div_ceil(WARPS);
+            first_block += tiles.div_ceil(warps);
         }
         let splits = self.pieces(index);
         let params = MultiplyParams {
@@ -178,14 +230,15 @@ impl Products {
             part_count: self.matrices.len() as u32,
             rows: rows as u32,
             stride: self.stride as u32,
-            splits: self.splits as u32,
+            splits: self.splits() as u32,
         };
         let shared =
-            self.matrices.iter().map(|matrix| variant.shared_bytes(matrix.format)).max().unwrap_or(0);
-        let grid = [rows.div_ceil(variant.tokens), self.blocks, splits];
+            self.matrices.iter().map(|matrix| variant.shared_bytes(matrix.format, warps)).max().unwrap_or(0);
+        let grid = [rows.div_ceil(variant.tokens), first_block, splits];
+        let threads = 32 * warps as u32;
         // SAFETY: the caller's promise; the tiles live as long as `self`, which outlives the stream's use of them
         // because dropping a buffer is queued behind it.
-        unsafe { gpu.launch(&gpu.kernels.multiply[index], grid, THREADS, shared, &params)? };
+        unsafe { gpu.launch(&gpu.kernels.multiply[index], grid, threads, shared, &params)? };
         Ok(Partial { values: out, splits: splits as u32, rows: rows as u32, stride: self.stride as u32 })
     }
 }

@@ -19,6 +19,7 @@ kernel_arguments!(
     NormalizeParams,
     GateParams,
     PackParams,
+    ChooseParams,
     RotateParams,
     AttendParams,
     MergeParams,
@@ -40,8 +41,9 @@ pub struct Part {
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Activations {
-    pub values: CUdeviceptr,
-    pub sums: CUdeviceptr,
+    pub units: CUdeviceptr,
+    /// 0 where no reader takes bf16.
+    pub halves: CUdeviceptr,
     pub padded_rows: u32,
     pub columns: u32,
 }
@@ -99,6 +101,16 @@ pub struct PackParams {
     pub rows: CUdeviceptr,
     pub out: Activations,
     pub columns: u32,
+}
+
+#[repr(C)]
+pub struct ChooseParams {
+    pub logits: CUdeviceptr,
+    pub shares: CUdeviceptr,
+    pub choices: CUdeviceptr,
+    pub finished: CUdeviceptr,
+    pub stride: u32,
+    pub vocabulary: u32,
 }
 
 #[repr(C)]

@@ -7,60 +7,82 @@ use super::{
     Gpu, GpuError,
     buffers::{Buffer, DeviceMatrix},
     multiply::padded_rows,
-    params::{Activations, EmbedParams, GateParams, NormalizeParams, PackParams, Partial},
-    tiles::{GROUP, padded_columns},
+    params::{Activations, ChooseParams, EmbedParams, GateParams, NormalizeParams, PackParams, Partial},
+    tiles::{COLUMN_UNIT, padded_columns},
 };
+
+/// What the products read of activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// Signed bytes with a scale for 256 columns, for quantized weights.
+    Bytes,
+    /// Those, and bf16 for weights that are not quantized.
+    BytesAndHalves,
+}
+
+/// Rows whose 256 columns lie together.
+pub(super) const UNIT_ROWS: usize = 8;
+/// Bytes of such rows: their values, scales, and sums of groups of columns in 16 terms, as `activations.cuh` has them.
+pub(super) const UNIT_BYTES: usize = UNIT_ROWS * (COLUMN_UNIT + 4 + 32);
 
 /// Room for the activations that a product reads; each producer fills it anew.
 pub struct ActivationBuffer {
-    values: Buffer,
-    sums: Buffer,
+    units: Buffer,
+    halves: Option<Buffer>,
 }
 
 impl ActivationBuffer {
-    pub fn new(gpu: &Gpu) -> Result<Self, GpuError> {
-        Ok(Self { values: Buffer::new(gpu, "activations", 0)?, sums: Buffer::new(gpu, "activations", 0)? })
+    pub fn new(gpu: &Gpu, precision: Precision) -> Result<Self, GpuError> {
+        let empty = || Buffer::new(gpu, "activations", 0);
+        let halves = match precision {
+            Precision::Bytes => None,
+            Precision::BytesAndHalves => Some(empty()?),
+        };
+        Ok(Self { units: empty()?, halves })
     }
 
     /// Where the buffer lies at present.
     pub(super) fn addresses(&self) -> [CUdeviceptr; 2] {
-        [self.values.address(), self.sums.address()]
+        [self.units.address(), self.halves.as_ref().map_or(0, Buffer::address)]
     }
 
     /// Makes room for `rows` rows of up to `columns` columns.
     pub fn reserve(&mut self, gpu: &Gpu, rows: usize, columns: usize) -> Result<(), GpuError> {
         let (rows, columns) = (padded_rows(rows), padded_columns(columns));
-        self.values.reserve(gpu, "activations", rows * columns * 2)?;
-        self.sums.reserve(gpu, "activations", rows * columns / GROUP * 4)
+        self.units.reserve(gpu, "activations", rows / UNIT_ROWS * columns / COLUMN_UNIT * UNIT_BYTES)?;
+        self.halves.as_mut().map_or(Ok(()), |halves| halves.reserve(gpu, "activations", rows * columns * 2))
     }
 
     /// The buffer as `rows` rows of `columns` columns; [`Self::reserve`] must have made room for them.
     pub fn shaped(&self, rows: usize, columns: usize) -> Activations {
         let (rows, columns) = (padded_rows(rows), padded_columns(columns));
-        assert!(self.values.len() >= rows * columns * 2 && self.sums.len() >= rows * columns / GROUP * 4);
-        Activations {
-            values: self.values.address(),
-            sums: self.sums.address(),
-            padded_rows: rows as u32,
-            columns: columns as u32,
-        }
+        assert!(self.units.len() >= rows / UNIT_ROWS * columns / COLUMN_UNIT * UNIT_BYTES);
+        let [units, halves] = self.addresses();
+        Activations { units, halves, padded_rows: rows as u32, columns: columns as u32 }
     }
 
-    /// The values and group sums of activations in this buffer, as they lie there.
-    pub(super) fn read(&self, gpu: &Gpu, x: Activations) -> Result<(Vec<bf16>, Vec<f32>), GpuError> {
+    /// The units and halves of activations in this buffer, as they lie there.
+    pub(super) fn read(&self, gpu: &Gpu, x: Activations) -> Result<(Vec<u8>, Vec<bf16>), GpuError> {
         let count = x.padded_rows as usize * x.columns as usize;
-        let (mut values, mut sums) = (vec![bf16::ZERO; count], vec![0f32; count / GROUP]);
-        self.values.read(gpu, &mut values)?;
-        self.sums.read(gpu, &mut sums)?;
-        Ok((values, sums))
+        let mut units = vec![0; count / UNIT_ROWS / COLUMN_UNIT * UNIT_BYTES];
+        let mut halves = vec![bf16::ZERO; if self.halves.is_some() { count } else { 0 }];
+        self.units.read(gpu, &mut units)?;
+        if let Some(buffer) = &self.halves {
+            buffer.read(gpu, &mut halves)?;
+        }
+        Ok((units, halves))
     }
 }
 
 /// No update: the residual is complete already.
 pub(super) const NOTHING: Partial = Partial { values: 0, splits: 0, rows: 0, stride: 0 };
 
-/// Threads along the columns of `gate` and `pack`, four columns each.
-const COLUMNS_PER_BLOCK: usize = 1024;
+/// Warps of `gate` and `pack`, 256 columns each.
+const ROW_WARPS: usize = 4;
+
+fn row_grid(out: &Activations, rows: usize) -> [usize; 3] {
+    [(out.columns as usize).div_ceil(ROW_WARPS * COLUMN_UNIT), rows, 1]
+}
 
 /// residual[row] = embedding[tokens[row]].
 ///
@@ -92,7 +114,7 @@ pub(super) unsafe fn embed(
 pub(super) unsafe fn normalize(gpu: &Gpu, rows: usize, params: &NormalizeParams) -> Result<(), GpuError> {
     let shared = params.columns as usize * 4;
     // SAFETY: the caller's promise.
-    unsafe { gpu.launch(&gpu.kernels.normalize, [rows, 1, 1], 512, shared, params) }
+    unsafe { gpu.launch(&gpu.kernels.normalize, [rows, 1, 1], 1024, shared, params) }
 }
 
 /// SwiGLU's elementwise part over `rows` rows.
@@ -100,9 +122,8 @@ pub(super) unsafe fn normalize(gpu: &Gpu, rows: usize, params: &NormalizeParams)
 /// # Safety
 /// As for [`normalize`], with `GateParams`.
 pub(super) unsafe fn gate(gpu: &Gpu, rows: usize, params: &GateParams) -> Result<(), GpuError> {
-    let grid = [(params.out.columns as usize).div_ceil(COLUMNS_PER_BLOCK), rows, 1];
     // SAFETY: the caller's promise.
-    unsafe { gpu.launch(&gpu.kernels.gate, grid, 256, 0, params) }
+    unsafe { gpu.launch(&gpu.kernels.gate, row_grid(&params.out, rows), 32 * ROW_WARPS as u32, 0, params) }
 }
 
 /// Turns rows of floats into activations.
@@ -110,7 +131,58 @@ pub(super) unsafe fn gate(gpu: &Gpu, rows: usize, params: &GateParams) -> Result
 /// # Safety
 /// As for [`normalize`], with `PackParams`.
 pub(super) unsafe fn pack(gpu: &Gpu, rows: usize, params: &PackParams) -> Result<(), GpuError> {
-    let grid = [(params.out.columns as usize).div_ceil(COLUMNS_PER_BLOCK), rows, 1];
     // SAFETY: the caller's promise.
-    unsafe { gpu.launch(&gpu.kernels.pack, grid, 256, 0, params) }
+    unsafe { gpu.launch(&gpu.kernels.pack, row_grid(&params.out, rows), 32 * ROW_WARPS as u32, 0, params) }
+}
+
+/// Blocks that share a row's vocabulary in [`choose`].
+const CHOOSE_BLOCKS: usize = 32;
+
+/// Where the likeliest token of each row is found.
+pub(super) struct ChoiceBuffer {
+    shares: Buffer,
+    choices: Buffer,
+    finished: Buffer,
+}
+
+impl ChoiceBuffer {
+    pub fn new(gpu: &Gpu) -> Result<Self, GpuError> {
+        let empty = || Buffer::new(gpu, "choices", 0);
+        Ok(Self { shares: empty()?, choices: empty()?, finished: empty()? })
+    }
+
+    pub fn addresses(&self) -> [CUdeviceptr; 3] {
+        [&self.shares, &self.choices, &self.finished].map(Buffer::address)
+    }
+
+    pub fn reserve(&mut self, gpu: &Gpu, rows: usize) -> Result<(), GpuError> {
+        self.shares.reserve(gpu, "choices", rows * CHOOSE_BLOCKS * 16)?;
+        self.choices.reserve(gpu, "choices", rows * 8)?;
+        // Zeros, which the kernel leaves behind too.
+        self.finished.reserve(gpu, "choices", rows * 4)
+    }
+
+    /// Finds the likeliest token of each of `rows` rows of logits, `stride` apart, and its log probability.
+    ///
+    /// # Safety
+    /// `logits` holds the rows; [`Self::reserve`] made room for them.
+    pub unsafe fn choose(
+        &self,
+        gpu: &Gpu,
+        logits: CUdeviceptr,
+        rows: usize,
+        stride: usize,
+        vocabulary: usize,
+    ) -> Result<(), GpuError> {
+        let [shares, choices, finished] = self.addresses();
+        let (stride, vocabulary) = (stride as u32, vocabulary as u32);
+        let params = ChooseParams { logits, shares, choices, finished, stride, vocabulary };
+        // SAFETY: the caller's promise.
+        unsafe { gpu.launch(&gpu.kernels.choose, [CHOOSE_BLOCKS, rows, 1], 512, 0, &params) }
+    }
+
+    /// Token and bits of the log probability, row after row, after everything queued before.
+    pub fn read(&self, gpu: &Gpu, choices: &mut [u32]) -> Result<(), GpuError> {
+        self.choices.read(gpu, choices)
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! A step is one list of kernels on one stream without a wait in it: the batch's integers go up, the wanted logits come
 //! down. A layer is normalize, query-key-value, rotate, attend (two kernels), output, normalize, gate-up, gate, down.
+//! Each starts while the one before it still runs, and the products begin to fetch their weights then.
 
-use cudarc::driver::{PinnedHostSlice, sys::CUdeviceptr};
+use cudarc::driver::{DeviceRepr, PinnedHostSlice, sys::CUdeviceptr};
 
 use super::{
     Gpu, GpuError,
@@ -12,13 +13,14 @@ use super::{
     graphs::{Found, Graph, Graphs},
     multiply::Products,
     params::{GateParams, NormalizeParams, Partial},
-    rows::{self, ActivationBuffer, NOTHING},
+    rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision},
     step::Step,
 };
 use crate::{
     EngineError,
     cpu::ops::RopePairing,
     models::{ModelConfig, decoder},
+    sampler::Choice,
     scheduler::{Batch, BlockCopy},
     weights::{Gguf, Matrix, matrix::load_vector},
 };
@@ -36,6 +38,12 @@ struct Layer {
     feed_forward_norm: Buffer,
     gate_up: Products,
     down: Products,
+}
+
+impl Layer {
+    fn products(&self) -> [&Products; 4] {
+        [&self.query_key_value, &self.output, &self.gate_up, &self.down]
+    }
 }
 
 /// A model on a GPU. The CPU's counterpart is [`decoder::CpuRunner`].
@@ -65,8 +73,11 @@ struct Scratch {
     x: ActivationBuffer,
     attention: AttentionScratch,
     logits: Buffer,
+    choices: ChoiceBuffer,
     /// Page-locked, so that the device writes it at full speed.
     host_logits: PinnedHostSlice<f32>,
+    host_choices: PinnedHostSlice<u32>,
+    chosen: Vec<Choice>,
 }
 
 impl CudaRunner {
@@ -148,7 +159,18 @@ impl CudaRunner {
         drop(uploader);
         let blocks = blocks_that_fit(&gpu, c, &shape, wanted_blocks, least_blocks)?;
         let kv = KvPages::new(&gpu, shape, blocks)?;
-        let scratch = Scratch::new(&gpu)?;
+        let takes_halves = |products: &Products| products.precision() == Precision::BytesAndHalves;
+        let precision = match layers
+            .iter()
+            .flat_map(Layer::products)
+            .chain([&embedding])
+            .chain(&output)
+            .any(takes_halves)
+        {
+            true => Precision::BytesAndHalves,
+            false => Precision::Bytes,
+        };
+        let scratch = Scratch::new(&gpu, precision)?;
         Ok(Self {
             embedding,
             layers,
@@ -178,7 +200,7 @@ impl CudaRunner {
     }
 
     pub fn weights_bytes(&self) -> usize {
-        let layers = self.layers.iter().flat_map(|l| [&l.query_key_value, &l.output, &l.gate_up, &l.down]);
+        let layers = self.layers.iter().flat_map(Layer::products);
         layers.chain([&self.embedding]).chain(&self.output).map(Products::byte_length).sum()
     }
 
@@ -199,6 +221,26 @@ impl CudaRunner {
         batch: &Batch,
         abandoned: &dyn Fn() -> bool,
     ) -> Result<Option<&[f32]>, GpuError> {
+        match self.compute(batch, abandoned)? {
+            Some(wanted_rows) => self.read_logits(wanted_rows).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Computes a step as [`Self::forward`] does, but reads back only the likeliest token of each wanted row.
+    pub fn choose(
+        &mut self,
+        batch: &Batch,
+        abandoned: &dyn Fn() -> bool,
+    ) -> Result<Option<&[Choice]>, GpuError> {
+        match self.compute(batch, abandoned)? {
+            Some(wanted_rows) => self.read_choices(wanted_rows).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Runs a step on the device. Returns the number of rows whose results are wanted.
+    fn compute(&mut self, batch: &Batch, abandoned: &dyn Fn() -> bool) -> Result<Option<usize>, GpuError> {
         let step = Step::new(batch, attention::group(&self.kv.shape));
         let vocabulary = self.config.vocabulary;
         assert!(step.words[..step.rows].iter().all(|token| (*token as usize) < vocabulary));
@@ -229,18 +271,41 @@ impl CudaRunner {
             self.gpu.synchronize()?;
             return Ok(None);
         }
-        let stride = self.head().stride;
-        let length = step.wanted_rows * stride;
+        Ok(Some(step.wanted_rows))
+    }
+
+    fn read_logits(&mut self, wanted_rows: usize) -> Result<&[f32], GpuError> {
+        let (stride, vocabulary) = (self.head().stride, self.config.vocabulary);
+        let length = wanted_rows * stride;
+        if self.scratch.host_logits.len() < length {
+            self.scratch.host_logits = pinned(&self.gpu, length + length / 4)?;
+        }
         let failed = GpuError::during("reading the logits");
         let host = self.scratch.host_logits.as_mut_slice().map_err(&failed)?;
         self.scratch.logits.read(&self.gpu, &mut host[..length])?;
         // Rows are padded to whole tiles of features on the device.
         if stride != vocabulary {
-            for row in 1..step.wanted_rows {
+            for row in 1..wanted_rows {
                 host.copy_within(row * stride..row * stride + vocabulary, row * vocabulary);
             }
         }
-        Ok(Some(&host[..step.wanted_rows * vocabulary]))
+        Ok(&host[..wanted_rows * vocabulary])
+    }
+
+    fn read_choices(&mut self, wanted_rows: usize) -> Result<&[Choice], GpuError> {
+        let s = &mut self.scratch;
+        if s.host_choices.len() < wanted_rows * 2 {
+            s.host_choices = pinned(&self.gpu, wanted_rows * 2)?;
+        }
+        let host = s.host_choices.as_mut_slice().map_err(GpuError::during("reading the choices"))?;
+        s.choices.read(&self.gpu, &mut host[..wanted_rows * 2])?;
+        s.chosen.clear();
+        s.chosen.extend(
+            host[..wanted_rows * 2]
+                .chunks_exact(2)
+                .map(|pair| Choice { token: pair[0], log_probability: f32::from_bits(pair[1]) }),
+        );
+        Ok(&s.chosen)
     }
 
     fn head(&self) -> &Products {
@@ -252,7 +317,7 @@ impl CudaRunner {
         let (gpu, c, rows) = (&self.gpu, &self.config, step.rows);
         let mut floats = 0;
         for layer in &self.layers {
-            for products in [&layer.query_key_value, &layer.output, &layer.gate_up, &layer.down] {
+            for products in layer.products() {
                 floats = floats.max(products.output_length(gpu, rows)?);
             }
         }
@@ -266,9 +331,7 @@ impl CudaRunner {
         s.x.reserve(gpu, rows, widest)?;
         s.attention.reserve(gpu, &self.kv.shape, step)?;
         s.logits.reserve(gpu, "logits", logits * 4)?;
-        if s.host_logits.len() < logits {
-            s.host_logits = pinned(gpu, logits + logits / 4)?;
-        }
+        s.choices.reserve(gpu, step.wanted_rows)?;
         if s.addresses() != before {
             // Recorded steps name the old buffers.
             self.graphs = Graphs::default();
@@ -334,8 +397,12 @@ impl CudaRunner {
         }
         if step.wanted_rows > 0 {
             let x = normalize(update, &self.output_norm, at.section(step.wanted), step.wanted_rows)?;
+            let (logits, stride) = (s.logits.address(), self.head().stride);
             // SAFETY: as above; the wanted rows are rows of the step.
-            unsafe { self.head().launch(gpu, x, step.wanted_rows, s.logits.address())? };
+            unsafe {
+                self.head().launch(gpu, x, step.wanted_rows, logits)?;
+                s.choices.choose(gpu, logits, step.wanted_rows, stride, c.vocabulary)?;
+            }
         }
         Ok(true)
     }
@@ -343,28 +410,30 @@ impl CudaRunner {
 
 impl Scratch {
     /// Of every buffer that kernels are given.
-    fn addresses(&self) -> [CUdeviceptr; 10] {
-        let (x, attention) = (self.x.addresses(), self.attention.addresses());
+    fn addresses(&self) -> Vec<CUdeviceptr> {
         let own = [&self.words, &self.residual, &self.products, &self.logits].map(Buffer::address);
-        [own[0], own[1], own[2], own[3], x[0], x[1], attention[0], attention[1], attention[2], attention[3]]
+        [&own[..], &self.x.addresses(), &self.attention.addresses(), &self.choices.addresses()].concat()
     }
 
-    fn new(gpu: &Gpu) -> Result<Self, GpuError> {
+    fn new(gpu: &Gpu, precision: Precision) -> Result<Self, GpuError> {
         let empty = |what| Buffer::new(gpu, what, 0);
         Ok(Self {
             words: empty("a step")?,
             residual: empty("activations")?,
             products: empty("activations")?,
-            x: ActivationBuffer::new(gpu)?,
+            x: ActivationBuffer::new(gpu, precision)?,
             attention: AttentionScratch::new(gpu)?,
             logits: empty("logits")?,
+            choices: ChoiceBuffer::new(gpu)?,
             host_logits: pinned(gpu, 1)?,
+            host_choices: pinned(gpu, 2)?,
+            chosen: Vec::new(),
         })
     }
 }
 
-fn pinned(gpu: &Gpu, length: usize) -> Result<PinnedHostSlice<f32>, GpuError> {
-    // SAFETY: floats have no invalid bit patterns, and only what the device wrote is read.
+fn pinned<T: DeviceRepr>(gpu: &Gpu, length: usize) -> Result<PinnedHostSlice<T>, GpuError> {
+    // SAFETY: numbers have no invalid bit patterns, and only what the device wrote is read.
     unsafe { gpu.context.alloc_pinned_with_flags(length, 0) }
         .map_err(GpuError::during("reserving page-locked memory"))
 }

@@ -2,15 +2,18 @@
 //!
 //! A matrix is `[tile of features][tile of columns]`; both are padded with zeros, columns to a multiple of 256. Inside a
 //! tile, feature `r` and column `k` belong to lane `4 * (r % 8) + k % 16 / 4` of a warp, so that a lane reads its operands
-//! with 16-byte loads that lie next to its neighbours'. Within a lane an operand is numbered `s = r / 8 + 2 * (k % 4 / 2)`
-//! and holds two columns, the odd one in its upper half. In bytes, with `group = k / 32` and `product = k % 32 / 16`:
+//! with 16-byte loads that lie next to its neighbours'. Within a lane an operand is a word of four columns `k % 4`, a byte
+//! each, numbered `operand = k % 32 / 16 * 2 + r / 8` in a group `k / 32`; two groups are a pair. In bytes:
 //!
-//! - Q4_K: 2048 of low nibbles (`group / 2 * 512 + lane * 16 + group % 2 * 8 + product * 4` is the word, `s + 4 * (k % 2)`
-//!   the nibble), 16 rows of 8 scales and 8 minimums, 16 rows of the two f16 factors.
-//! - Q5_K: low nibbles as Q4_K, 512 of fifth bits, scales and factors as Q4_K.
-//! - Q6_K: low nibbles as Q4_K, 1024 of high bit pairs, 16 rows of 16 scales plus 128, 16 rows of the f16 factor.
-//! - Q8_0: 4096 of bytes plus 128, 16 rows of 8 f16 scales.
-//! - BF16: tiles of 64 columns, 2048 bytes. Types without a layout of their own are converted to it.
+//! - Q4_K: 2048 of low nibbles: word `pair * 128 + lane * 4 + group % 2 * 2 + k % 32 / 16` has the byte's low nibble for
+//!   `r < 8`, the high one for `r + 8`; then 16 rows of 8 scales and 8 minimums, 16 rows of the two f16 factors.
+//! - Q5_K: low nibbles as Q4_K, 512 of fifth bits (word `pair * 32 + lane`, bit `group % 2 * 4 + operand` of each byte),
+//!   scales and factors as Q4_K.
+//! - Q6_K: low nibbles as Q4_K, 1024 of high bit pairs (word `pair * 64 + lane * 2 + group % 2`, bits `2 * operand` of each
+//!   byte; of q - 32 in two's complement), 16 rows of 16 scales, 16 rows of the f16 factor.
+//! - Q8_0: 4096 of bytes (word `group * 128 + lane * 4 + operand`), 16 rows of 8 f16 scales.
+//! - BF16: tiles of 64 columns, 2048 bytes. An operand is two columns, the odd one in the upper half, numbered
+//!   `s = r / 8 + 2 * (k % 4 / 2)`. Types without a layout of their own are converted to it.
 //!
 //! `inference/kernels/tiles.cuh` reads them.
 
@@ -91,9 +94,7 @@ pub fn write_tile_row(matrix: &Matrix, tile_row: usize, out: &mut [u8]) {
             matrix.row_to_floats(first + feature, &mut floats);
             for (column, value) in floats.iter().enumerate() {
                 let tile = &mut out[column / 64 * 2048..][..2048];
-                let place = Place::new(feature, column % 64);
-                let at = (place.group * 2 + place.product) * 512 + place.lane * 16 + place.operand * 4;
-                let at = at + place.upper * 2;
+                let at = Place::new(feature, column % 64).bf16();
                 tile[at..at + 2].copy_from_slice(&bf16::from_f32(*value).to_le_bytes());
             }
         }
@@ -121,37 +122,66 @@ struct Place {
     lane: usize,
     group: usize,
     product: usize,
-    operand: usize,
-    /// 1 for the odd column of an operand.
-    upper: usize,
+    /// Which half of the tile's features.
+    half: usize,
+    /// Column within a word of four.
+    byte: usize,
 }
 
 impl Place {
-    #[inline]
     fn new(feature: usize, column: usize) -> Self {
         Self {
             lane: feature % 8 * 4 + column % 16 / 4,
             group: column / 32,
             product: column % 32 / 16,
-            operand: feature / 8 + 2 * (column % 4 / 2),
-            upper: column % 2,
+            half: feature / 8,
+            byte: column % 4,
         }
     }
-}
 
-/// Puts the low nibbles of a block's 256 values in place.
-fn write_nibbles(values: &[u8; 256], feature: usize, tile: &mut [u8]) {
-    for (column, value) in values.iter().enumerate() {
-        let p = Place::new(feature, column);
-        let word = p.group / 2 * 512 + p.lane * 16 + p.group % 2 * 8 + p.product * 4;
-        let nibble = p.operand + 4 * p.upper;
-        tile[word + nibble / 2] |= (value & 0xf) << (nibble % 2 * 4);
+    /// Number of the operand in its group.
+    fn operand(&self) -> usize {
+        self.product * 2 + self.half
+    }
+
+    /// First byte of the word of nibbles.
+    fn nibbles(&self) -> usize {
+        self.group / 2 * 512 + self.lane * 16 + self.group % 2 * 8 + self.product * 4
+    }
+
+    /// First byte of the word of fifth bits of Q5_K.
+    fn fifth_bits(&self) -> usize {
+        2048 + self.group / 2 * 128 + self.lane * 4
+    }
+
+    /// First byte of the word of high bit pairs of Q6_K.
+    fn high_pairs(&self) -> usize {
+        2048 + self.group / 2 * 256 + self.lane * 8 + self.group % 2 * 4
+    }
+
+    /// First byte of a bf16.
+    fn bf16(&self) -> usize {
+        let operand = self.half + 2 * (self.byte / 2);
+        (self.group * 2 + self.product) * 512 + self.lane * 16 + operand * 4 + self.byte % 2 * 2
     }
 }
 
 fn or_word(tile: &mut [u8], at: usize, bits: u32) {
-    for (byte, more) in tile[at..at + 4].iter_mut().zip(bits.to_le_bytes()) {
-        *byte |= more;
+    let word: &mut [u8; 4] = (&mut tile[at..at + 4]).try_into().expect("four bytes");
+    *word = (u32::from_le_bytes(*word) | bits).to_le_bytes();
+}
+
+/// The words of a block's values, four columns each, with their places.
+fn words(values: &[u8], feature: usize) -> impl Iterator<Item = (Place, u32)> {
+    values.chunks_exact(4).enumerate().map(move |(index, four)| {
+        (Place::new(feature, index * 4), u32::from_le_bytes([four[0], four[1], four[2], four[3]]))
+    })
+}
+
+/// Puts the low nibbles of a block's 256 values in place.
+fn write_nibbles(values: &[u8; 256], feature: usize, tile: &mut [u8]) {
+    for (place, word) in words(values, feature) {
+        or_word(tile, place.nibbles(), (word & 0x0f0f_0f0f) << (4 * place.half));
     }
 }
 
@@ -192,10 +222,9 @@ fn write_q5_k(block: &[u8], feature: usize, tile: &mut [u8]) {
         values[part * 64 + 32 + l] = byte >> 4 | (high[l] >> (2 * part + 1) & 1) << 4;
     }
     write_nibbles(&values, feature, tile);
-    for (column, value) in values.iter().enumerate() {
-        let p = Place::new(feature, column);
-        let bit = p.group % 2 * 8 + p.product * 4 + p.operand + 16 * p.upper;
-        or_word(tile, 2048 + p.lane * 16 + p.group / 2 * 4, u32::from(value >> 4) << bit);
+    for (place, word) in words(&values, feature) {
+        let bit = place.group % 2 * 4 + place.operand();
+        or_word(tile, place.fifth_bits(), (word >> 4 & 0x0101_0101) << bit);
     }
     write_scales(&block[4..16], &block[..4], feature, 2560, tile);
 }
@@ -214,23 +243,16 @@ fn write_q6_k(block: &[u8], feature: usize, tile: &mut [u8]) {
         }
     }
     write_nibbles(&values, feature, tile);
-    for (column, value) in values.iter().enumerate() {
-        let p = Place::new(feature, column);
-        let bit = p.product * 8 + p.operand * 2 + 16 * p.upper;
-        let at = 2048 + p.group / 4 * 512 + p.lane * 16 + p.group % 4 * 4;
-        or_word(tile, at, u32::from(value >> 4) << bit);
+    for (place, word) in words(&values, feature) {
+        or_word(tile, place.high_pairs(), ((word >> 4 & 0x0303_0303) ^ 0x0202_0202) << (2 * place.operand()));
     }
-    for (index, scale) in scales.iter().enumerate() {
-        tile[3072 + feature * 16 + index] = scale ^ 0x80;
-    }
+    tile[3072 + feature * 16..][..16].copy_from_slice(scales);
     tile[3328 + feature * 2..][..2].copy_from_slice(factor);
 }
 
 fn write_q8_0(block: &[u8], feature: usize, group: usize, tile: &mut [u8]) {
-    for (column, value) in block[2..34].iter().enumerate() {
-        let p = Place::new(feature, column);
-        let at = group * 512 + p.lane * 16 + (p.product * 2 + feature / 8) * 4 + column % 4;
-        tile[at] = value ^ 0x80;
+    for (place, word) in words(&block[2..34], feature) {
+        or_word(tile, group * 512 + place.lane * 16 + place.operand() * 4, word);
     }
     tile[4096 + feature * 16 + group * 2..][..2].copy_from_slice(&block[..2]);
 }
@@ -239,40 +261,31 @@ fn write_q8_0(block: &[u8], feature: usize, group: usize, tile: &mut [u8]) {
 pub fn weight(format: Format, tile_row: &[u8], feature: usize, column: usize) -> f32 {
     let tile = &tile_row[column / format.tile_columns() * format.tile_bytes()..][..format.tile_bytes()];
     let p = Place::new(feature, column % format.tile_columns());
-    let word = |at: usize| u32::from_le_bytes([tile[at], tile[at + 1], tile[at + 2], tile[at + 3]]);
     let half = |at: usize| f16::from_le_bytes([tile[at], tile[at + 1]]).to_f32();
-    let nibble = || {
-        let at = p.group / 2 * 512 + p.lane * 16 + p.group % 2 * 8 + p.product * 4;
-        word(at) >> (4 * (p.operand + 4 * p.upper)) & 0xf
-    };
+    let nibble = || tile[p.nibbles() + p.byte] >> (4 * p.half) & 0xf;
     match format {
         Format::Q4K | Format::Q5K => {
             let scales = if format == Format::Q4K { 2048 } else { 2560 };
-            let bit = p.group % 2 * 8 + p.product * 4 + p.operand + 16 * p.upper;
             let fifth = match format {
-                Format::Q5K => word(2048 + p.lane * 16 + p.group / 2 * 4) >> bit & 1,
+                Format::Q5K => tile[p.fifth_bits() + p.byte] >> (p.group % 2 * 4 + p.operand()) & 1,
                 _ => 0,
             };
             let (scale, minimum) =
                 (tile[scales + feature * 16 + p.group], tile[scales + feature * 16 + 8 + p.group]);
             let factors = scales + 256 + feature * 4;
-            half(factors) * f32::from(scale) * (nibble() | fifth << 4) as f32
+            half(factors) * f32::from(scale) * f32::from(nibble() | fifth << 4)
                 - half(factors + 2) * f32::from(minimum)
         }
         Format::Q6K => {
-            let bit = p.product * 8 + p.operand * 2 + 16 * p.upper;
-            let high = word(2048 + p.group / 4 * 512 + p.lane * 16 + p.group % 4 * 4) >> bit & 3;
-            let scale = f32::from(tile[3072 + feature * 16 + p.group * 2 + p.product]) - 128.0;
-            half(3328 + feature * 2) * scale * ((nibble() | high << 4) as f32 - 32.0)
+            let high = tile[p.high_pairs() + p.byte] >> (2 * p.operand()) & 3;
+            let scale = tile[3072 + feature * 16 + p.group * 2 + p.product].cast_signed();
+            half(3328 + feature * 2) * f32::from(scale) * (f32::from(nibble() | (high ^ 2) << 4) - 32.0)
         }
         Format::Q8_0 => {
-            let at = p.group * 512 + p.lane * 16 + (p.product * 2 + feature / 8) * 4 + column % 4;
-            half(4096 + feature * 16 + p.group * 2) * (f32::from(tile[at]) - 128.0)
+            let value = tile[p.group * 512 + p.lane * 16 + p.operand() * 4 + p.byte].cast_signed();
+            half(4096 + feature * 16 + p.group * 2) * f32::from(value)
         }
-        Format::Bf16 => {
-            let at = (p.group * 2 + p.product) * 512 + p.lane * 16 + p.operand * 4 + p.upper * 2;
-            bf16::from_le_bytes([tile[at], tile[at + 1]]).to_f32()
-        }
+        Format::Bf16 => bf16::from_le_bytes([tile[p.bf16()], tile[p.bf16() + 1]]).to_f32(),
     }
 }
 

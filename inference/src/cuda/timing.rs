@@ -9,7 +9,7 @@ use super::{
     buffers::{Buffer, Uploader},
     graphs::Graph,
     multiply::Products,
-    rows::ActivationBuffer,
+    rows::{ActivationBuffer, Precision},
 };
 use crate::weights::random;
 
@@ -53,7 +53,7 @@ impl TimedProducts {
     /// Median microseconds of one launch for `rows` rows.
     pub fn microseconds(&self, gpu: &Gpu, rows: usize) -> Result<f64, GpuError> {
         let columns = self.copies[0].matrix(0).columns;
-        let mut buffer = ActivationBuffer::new(gpu)?;
+        let mut buffer = ActivationBuffer::new(gpu, Precision::Bytes)?;
         buffer.reserve(gpu, rows, columns)?;
         let x = buffer.shaped(rows, columns);
         let out = Buffer::new(gpu, "a timing", self.copies[0].output_length(gpu, rows)? * 4)?;

@@ -7,8 +7,8 @@ use crate::{
     EngineError, EngineOptions, Model, Priority,
     cuda::GpuError,
     kv_cache::BLOCK_SIZE,
-    runner::Runner,
-    sampler::{argmax, log_probability},
+    runner::{Runner, StepResult, Wanted},
+    sampler::Choice,
     scheduler::{Limits, Scheduler, SequenceId},
 };
 
@@ -96,11 +96,11 @@ impl DraftModel {
         }
         while !self.scheduler.is_idle() {
             let batch = self.scheduler.schedule();
-            let Some(logits) = self.runner.forward(&batch, abandoned)? else { break };
+            let Some(result) = self.runner.forward(&batch, Wanted::Likeliest, abandoned)? else { break };
             if batch.entries.is_empty() {
                 break;
             }
-            let mut rows = logits.chunks_exact(self.vocabulary);
+            let mut rows = 0..;
             for entry in &batch.entries {
                 if entry.logits.is_empty() {
                     self.scheduler.commit(entry, &[]);
@@ -108,8 +108,14 @@ impl DraftModel {
                 }
                 let Some(row) = rows.next() else { break };
                 let index = (entry.sequence - first) as usize;
-                let token = argmax(row);
-                let likely = log_probability(row, token) >= LEAST_PROBABILITY.ln();
+                let Choice { token, log_probability } = match result {
+                    StepResult::Logits(logits) => {
+                        let row = &logits[row * self.vocabulary..(row + 1) * self.vocabulary];
+                        Choice::likeliest(row)
+                    }
+                    StepResult::Likeliest(choices) => choices[row],
+                };
+                let likely = log_probability >= LEAST_PROBABILITY.ln();
                 let proposes = likely && (token as usize) < self.target_vocabulary;
                 self.scheduler.commit(entry, &[token]);
                 if proposes {

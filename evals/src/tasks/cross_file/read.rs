@@ -8,7 +8,7 @@ use lacuna_indexer::Language;
 use super::{Hole, as_comments};
 use crate::data::{jsonl, record::Record};
 
-/// Reads CrossCodeEval's lines, RepoBench's lines, or holes that [`make`] wrote.
+/// Reads CrossCodeEval's lines, RepoBench's lines, or holes that `--write-holes` wrote.
 pub fn read(path: &Path) -> Result<Vec<Hole>> {
     let mut holes = Vec::new();
     for (number, line) in jsonl::lines(path)? {
