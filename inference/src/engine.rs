@@ -25,7 +25,9 @@ use crate::{
     runner::{Device, Runner, StepResult, Wanted},
     sampler::{Choice, Sampler},
     scheduler::{Limits, Scheduler, SequenceId},
-    speculative::{DraftModel, Drafter, Experience, RowTimes, SessionMemory, Speculation, StepCost, Undrafted},
+    speculative::{
+        DraftModel, Drafter, Experience, RowTimes, SessionMemory, Speculation, StepCost, Undrafted,
+    },
     stop_text::StopText,
     tokenizer::{TextStream, Tokenizer},
 };

@@ -252,7 +252,8 @@ fn a_cleared_cache_knows_nothing() {
 fn an_idle_model_is_unloaded_and_comes_back() {
     let unload_after = Some(Duration::from_millis(50));
     let draft_model = Some(Model::open(&ModelSource::Embedded).unwrap());
-    let engine = engine(EngineOptions { device: Device::Cpu, unload_after, draft_model, ..EngineOptions::default() });
+    let engine =
+        engine(EngineOptions { device: Device::Cpu, unload_after, draft_model, ..EngineOptions::default() });
     let first = run(&engine, request(prompt(&engine, 90, 40), 20));
     let start = Instant::now();
     while engine.status().kv_bytes > 0 {

@@ -150,7 +150,10 @@ enum Kind {
     /// As [`Device`] reads it.
     Device,
     Choice(&'static [&'static str]),
-    Integer { min: u64, max: u64 },
+    Integer {
+        min: u64,
+        max: u64,
+    },
     TextList,
     Flag,
 }
