@@ -5,6 +5,7 @@ pub mod client;
 pub mod project;
 pub mod random;
 pub mod scripted;
+pub mod typing;
 
 /// A parser for texts that tests expect to be right.
 pub fn parser(language: lacuna_indexer::Language) -> tree_sitter::Parser {

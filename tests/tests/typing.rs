@@ -7,17 +7,11 @@ use lacuna_inference::{Backend, Engine, EngineOptions, Model, ModelSource, Prior
 use lacuna_tests::{
     client::{Client, inline_capabilities},
     scripted::{Script, Scripted},
+    typing::{KEYS, URI, file, replay},
 };
 use serde_json::{Value, json};
 
-const URI: &str = "file:///nowhere/typed.py";
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// Typed into the middle of the file. Brackets and quotes are closed behind the cursor, lines are indented, and closers
-/// that stand there are typed over, as editors do.
-const TYPED: &str = "def merge(first, second):\n    result = dict(first)\n    for key, value in second.items():\n\
-    if key in result and isinstance(value, dict):\nresult[key] = merge(result[key], value)\nreturn result\nprint(merge(left, right))\n";
-const KEYS: usize = 200;
 
 /// A server with a real engine.
 async fn real(source: ModelSource) -> Client {
@@ -38,74 +32,12 @@ async fn scripted(script: Script, options: Value) -> (Scripted, Client) {
     (backend, client)
 }
 
-/// A file of so many lines in which no function is like another.
-fn file(lines: usize) -> String {
-    let function = |number: usize| {
-        format!(
-            "def step_{number}(value, factor={number}):\n    \"\"\"Step {number} of many.\"\"\"\n    \
-             total_{number} = value * factor + {}\n    return total_{number}\n\n\n",
-            number * 7 % 13
-        )
-    };
-    (0..lines / 6).map(function).collect()
-}
-
-/// Types a key; returns the cursor's line and column after it.
-async fn press(
-    client: &Client,
-    version: i32,
-    (line, column): (u32, u32),
-    rest: &mut String,
-    key: char,
-) -> (u32, u32) {
-    let closer = match key {
-        '(' => ")",
-        '[' => "]",
-        _ => "",
-    };
-    if rest.starts_with(key) && matches!(key, ')' | ']') {
-        rest.remove(0);
-        return (line, column + 1);
-    }
-    if key == '\n' {
-        let indentation = 4 * (1 + u32::from(column > 30));
-        let text = format!("\n{}", " ".repeat(indentation as usize));
-        client.change(URI, version, [line, column, line, column], &text).await;
-        return (line + 1, indentation);
-    }
-    rest.insert_str(0, closer);
-    client.change(URI, version, [line, column, line, column], &format!("{key}{closer}")).await;
-    (line, column + 1)
-}
-
-/// What a replay cost: tokens of all prompts, those from the cache, and how many prompts there were.
-async fn replay(client: &Client, lines: usize, at: u32) -> (u64, u64, usize) {
-    client.open(URI, "python", &file(lines)).await;
-    let mut cursor = (at, 0);
-    client.change(URI, 2, [at, 0, at, 0], "\n").await;
-    // The first completion reads the file; the keys are what is measured.
-    client.inline(URI, cursor.0, cursor.1).await;
-    let (mut total, mut cached, mut prompts) = (0, 0, 0);
-    let mut rest = String::new();
-    assert!(TYPED.chars().count() >= KEYS);
-    for (number, key) in TYPED.chars().take(KEYS).enumerate() {
-        cursor = press(client, number as i32 + 3, cursor, &mut rest, key).await;
-        client.inline(URI, cursor.0, cursor.1).await;
-        let explain = client.command("lacuna.explain").await;
-        if explain["source"] == "model" {
-            let count = |key: &str| explain.pointer(key).and_then(Value::as_u64).expect("a number");
-            total += count("/promptTokens/total");
-            cached += count("/cachedTokens");
-            prompts += 1;
-        }
-    }
-    (total, cached, prompts)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn nearly_all_of_a_prompt_comes_from_the_cache_while_typing() {
     let client = real(ModelSource::Embedded).await;
-    let (total, cached, prompts) = replay(&client, 300, 150).await;
+    let replayed = replay(&client, 300, 150).await;
+    let (total, cached, prompts) =
+        (replayed.prompt_tokens, replayed.cached_tokens, replayed.prefill_ms.len());
     // What is typed into a known completion needs no model.
     assert!(prompts >= KEYS / 5, "the model was asked at {prompts} of {KEYS} keys");
     println!("{cached} of {total} prompt tokens in {prompts} prompts");
@@ -118,7 +50,9 @@ async fn models_that_see_the_prefix_first_are_spared_as_much() {
     let recorded =
         concat!(env!("CARGO_MANIFEST_DIR"), "/../inference/tests/reference/recorded/qwen2-tied.gguf");
     let client = real(ModelSource::Path(recorded.into())).await;
-    let (total, cached, prompts) = replay(&client, 300, 150).await;
+    let replayed = replay(&client, 300, 150).await;
+    let (total, cached, prompts) =
+        (replayed.prompt_tokens, replayed.cached_tokens, replayed.prefill_ms.len());
     assert!(prompts >= KEYS / 5, "the model was asked at {prompts} of {KEYS} keys");
     println!("{cached} of {total} prompt tokens in {prompts} prompts");
     assert!(cached * 100 >= total * 95, "{cached} of {total} prompt tokens in {prompts} prompts");
