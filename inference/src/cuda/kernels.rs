@@ -24,6 +24,8 @@ macro_rules! module {
     };
 }
 
+/// Uses instructions that only Hopper has.
+const MULTIPLY_HOPPER: &[u8] = include_bytes!("../../kernels/built/multiply_hopper.sm_90a.cubin");
 const MULTIPLY: Module = module!("multiply");
 const ROWS: Module = module!("rows");
 const ATTENTION: Module = module!("attention");
@@ -51,6 +53,8 @@ pub(super) const HEAD_DIMENSIONS: [usize; 3] = [32, 64, 128];
 pub(super) struct Kernels {
     /// As `multiply.rs` lists the variants.
     pub multiply: [CudaFunction; 6],
+    /// For many rows, on Hopper.
+    pub multiply_wide: Option<CudaFunction>,
     pub embed: CudaFunction,
     pub normalize: CudaFunction,
     pub gate: CudaFunction,
@@ -85,7 +89,15 @@ impl Kernels {
             get(&multiply, "multiply_128")?,
             get(&multiply, "multiply_128_walk")?,
         ];
-        for function in &multiplications {
+        let multiply_wide = match code {
+            Code::Hopper => {
+                let module =
+                    context.load_module(Ptx::from_binary(MULTIPLY_HOPPER.to_vec())).map_err(failed)?;
+                Some(get(&module, "multiply_wide")?)
+            }
+            Code::Portable => None,
+        };
+        for function in multiplications.iter().chain(&multiply_wide) {
             let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             function.set_attribute(attribute, shared_bytes as i32).map_err(failed)?;
         }
@@ -95,6 +107,7 @@ impl Kernels {
         };
         Ok(Self {
             multiply: multiplications,
+            multiply_wide,
             embed: get(&rows, "embed")?,
             normalize: get(&rows, "normalize")?,
             gate: get(&rows, "gate")?,
@@ -149,5 +162,6 @@ mod tests {
             assert!(module.portable.contains(".target sm_80"));
             assert_eq!(&module.hopper[..4], b"\x7fELF");
         }
+        assert_eq!(&MULTIPLY_HOPPER[..4], b"\x7fELF");
     }
 }

@@ -7,7 +7,9 @@ use super::{
     Gpu, GpuError,
     buffers::{Buffer, DeviceMatrix},
     multiply::padded_rows,
-    params::{Activations, ChooseParams, EmbedParams, GateParams, NormalizeParams, PackParams, Partial},
+    params::{
+        Activations, ChooseParams, EmbedParams, GateParams, Layout, NormalizeParams, PackParams, Partial,
+    },
     tiles::{COLUMN_UNIT, padded_columns},
 };
 
@@ -54,11 +56,11 @@ impl ActivationBuffer {
     }
 
     /// The buffer as `rows` rows of `columns` columns; [`Self::reserve`] must have made room for them.
-    pub fn shaped(&self, rows: usize, columns: usize) -> Activations {
+    pub fn shaped(&self, rows: usize, columns: usize, layout: Layout) -> Activations {
         let (rows, columns) = (padded_rows(rows), padded_columns(columns));
         assert!(self.units.len() >= rows / UNIT_ROWS * columns / COLUMN_UNIT * UNIT_BYTES);
         let [units, halves] = self.addresses();
-        Activations { units, halves, padded_rows: rows as u32, columns: columns as u32 }
+        Activations { units, halves, padded_rows: rows as u32, columns: columns as u32, layout }
     }
 
     /// The units and halves of activations in this buffer, as they lie there.
