@@ -90,6 +90,11 @@ __device__ __forceinline__ void read_pieces(const Partial& p, const float* const
     u64 offset = 0;
 #pragma unroll
     for (u32 n = 0; n < COUNT; n++) sum[n] = VALUE();
+    if (p.splits == 1) {
+#pragma unroll
+        for (u32 n = 0; n < COUNT; n++) add_to(sum[n], *(const VALUE*)at[n]);
+        return;
+    }
     for (u32 first = 0; first < p.splits; first += AT_ONCE) {
         VALUE v[AT_ONCE][COUNT];
 #pragma unroll

@@ -81,6 +81,27 @@ constexpr u32 WEIGHT_BARRIERS = BARRIERS + 2 * X_STAGES * 8;
 
 enum Digit { HIGH, LOW };
 
+// A lane's weights of 256 columns as they are stored: nibbles, and the bits above them.
+template <class TILE>
+struct Packed {
+    uint4 nibbles[4];
+    uint2 upper[4];
+
+    __device__ __forceinline__ Packed(const u8* tile, u32 lane) {
+#pragma unroll
+        for (u32 pair = 0; pair < 4; pair++) {
+            nibbles[pair] = *(const uint4*)(tile + pair * 512 + lane * 16);
+            if constexpr (TILE::BYTES == TileQ5K::BYTES) upper[pair].x = *(const u32*)(tile + TILE::HIGH + pair * 128 + lane * 4);
+            if constexpr (TILE::BYTES == TileQ6K::BYTES) upper[pair] = *(const uint2*)(tile + TILE::HIGH + pair * 256 + lane * 8);
+        }
+    }
+    // Nibbles of operand `i` of a pair's eight, a byte each.
+    __device__ __forceinline__ u32 low(u32 pair, u32 i) const {
+        const u32 word = word_of(nibbles[pair], i / 2);
+        return (i % 2 ? word >> 4 : word) & 0x0F0F0F0Fu;
+    }
+};
+
 // Weights times their scales as digits, in the order of the operands: RADIX * high + low is the product, times 4 for
 // Q6_K, whose factors make up for it.
 template <class TILE, Digit DIGIT>
@@ -88,13 +109,15 @@ struct Digits {
     static constexpr int RADIX = 8;
     static constexpr bool HAS_MINIMUMS = true;
     // q < 32 and half a scale < 8: a byte's product does not reach the next byte.
-    __device__ static __forceinline__ void of(const typename TILE::Head& h, const u8* tile, u32 lane, u32 pair, u32 (&out)[2][4]) {
-        TILE::operands(tile, lane, pair, out);
+    __device__ static __forceinline__ void of(const typename TILE::Head& h, const Packed<TILE>& packed, u32 pair, u32 (&out)[2][4]) {
 #pragma unroll
         for (u32 i = 0; i < 8; i++) {
+            u32 q = packed.low(pair, i);
+            if constexpr (TILE::BYTES == TileQ5K::BYTES)
+                q |= (i > 4 ? packed.upper[pair].x >> (i - 4) : packed.upper[pair].x << (4 - i)) & 0x10101010u;
             const u32 group = pair * 2 + i / 4;
             const u32 scale = unsigned_byte(group < 4 ? h.scales[i % 2].x : h.scales[i % 2].y, group % 4);
-            out[i / 4][i % 4] *= DIGIT == HIGH ? scale >> 3 : scale & 7;
+            out[i / 4][i % 4] = q * (DIGIT == HIGH ? scale >> 3 : scale & 7);
         }
     }
     __device__ static __forceinline__ void add(int (&c)[64], const u32 (&a)[4], MatrixDescriptor x, bool adds) {
@@ -107,17 +130,14 @@ struct Digits<TileQ6K, DIGIT> {
     static constexpr int RADIX = 256;
     static constexpr bool HAS_MINIMUMS = false;
     // Products of two weights in 16-bit halves of a word: 4 * scale * (q - 32) + 2^15 is positive and below 2^16.
-    __device__ static __forceinline__ void of(const TileQ6K::Head& h, const u8* tile, u32 lane, u32 pair, u32 (&out)[2][4]) {
-        const uint4 nibbles = *(const uint4*)(tile + pair * 512 + lane * 16);
-        const uint2 bits = *(const uint2*)(tile + TileQ6K::HIGH + pair * 256 + lane * 8);
-        const u32 word[4] = {nibbles.x, nibbles.y, nibbles.z, nibbles.w};
+    __device__ static __forceinline__ void of(const TileQ6K::Head& h, const Packed<TileQ6K>& packed, u32 pair, u32 (&out)[2][4]) {
         // The upper bit was inverted for the two's complement.
-        const u32 top[2] = {bits.x ^ 0xAAAAAAAAu, bits.y ^ 0xAAAAAAAAu};
+        const u32 top[2] = {packed.upper[pair].x ^ 0xAAAAAAAAu, packed.upper[pair].y ^ 0xAAAAAAAAu};
 #pragma unroll
         for (u32 i = 0; i < 8; i++) {
             const u32 operand = i % 4, t = top[i / 4];
             const u32 upper = operand == 0 ? t << 4 : operand == 1 ? t << 2 : operand == 2 ? t : t >> 2;
-            const u32 q = ((operand % 2 ? word[i / 2] >> 4 : word[i / 2]) & 0x0F0F0F0Fu) | (upper & 0x30303030u);
+            const u32 q = packed.low(pair, i) | (upper & 0x30303030u);
             const int scale = signed_byte(word_of(h.scales[operand % 2], pair), i / 2) * 4;
             const u32 offset = 0x80008000u - (u32)(scale * 32) * 0x10001u;
             const u32 even = (q & 0x00FF00FFu) * (u32)scale + offset, odd = (q >> 8 & 0x00FF00FFu) * (u32)scale + offset;
@@ -132,14 +152,15 @@ struct Digits<TileQ6K, DIGIT> {
     }
 };
 
-// Queues the products of one digit of 256 columns. At the end at most the last group's are unfinished.
+// Queues the products of one digit of 256 columns.
 template <class TILE, Digit DIGIT>
-__device__ __forceinline__ void add_digit(const typename TILE::Head& head, const u8* tile, MatrixDescriptor x, u32 lane, int (&sum)[64]) {
+__device__ __forceinline__ void add_digit(const typename TILE::Head& head, const Packed<TILE>& packed, MatrixDescriptor x,
+                                          int (&sum)[64]) {
     using DIGITS = Digits<TILE, DIGIT>;
 #pragma unroll
     for (u32 pair = 0; pair < 4; pair++) {
         u32 a[2][4];
-        DIGITS::of(head, tile, lane, pair, a);
+        DIGITS::of(head, packed, pair, a);
 #pragma unroll
         for (u32 group = 0; group < 2; group++) {
             const u32 at = (pair * 2 + group) * (UNIT_ROWS * GROUP / 16);
@@ -148,7 +169,7 @@ __device__ __forceinline__ void add_digit(const typename TILE::Head& head, const
             products_commit();
         }
         // The registers of the pair before this one are free again.
-        products_wait<2>();
+        if (pair < 3) products_wait<2>();
     }
 }
 
@@ -161,29 +182,29 @@ __device__ __forceinline__ void add_unit(const u8* shared, XRing& xs, WeightRing
     const u8* tile = shared + WEIGHTS + (warp / GROUP_TILES * WEIGHT_STAGES + weights.stage) * WEIGHT_BYTES +
                      warp % GROUP_TILES * TILE::BYTES;
     const typename TILE::Head head = TILE::head(tile, lane);
+    const Packed<TILE> packed(tile, lane);
+    weights.release(lane);
+    weights.next();
     const u8* x = shared + xs.stage * X_BYTES;
     const MatrixDescriptor bytes = matrix_descriptor(shared_address(x), UNIT_ROWS * 16, UNIT_BYTES);
     int whole[64];
     xs.wait_full();
-    add_digit<TILE, HIGH>(head, tile, bytes, lane, whole);
+    add_digit<TILE, HIGH>(head, packed, bytes, whole);
     products_wait<0>();
 #pragma unroll
     for (u32 i = 0; i < 64; i++) whole[i] *= DIGITS::RADIX;
-    add_digit<TILE, LOW>(head, tile, bytes, lane, whole);
-    weights.release(lane);
-    weights.next();
-    products_wait<0>();
-    float sum[64];
-#pragma unroll
-    for (u32 i = 0; i < 64; i++) sum[i] = (float)whole[i];
     float offset[64];
+    add_digit<TILE, LOW>(head, packed, bytes, whole);
     if constexpr (DIGITS::HAS_MINIMUMS) {
         const u32 a[4] = {head.minimums[0], head.minimums[1], head.minimums[0], head.minimums[1]};
         products_begin();
         products_bf16(offset, a, matrix_descriptor(shared_address(x + UNIT_SUMS), UNIT_ROWS * 16, UNIT_BYTES), false);
         products_commit();
-        products_wait<0>();
     }
+    products_wait<0>();
+    float sum[64];
+#pragma unroll
+    for (u32 i = 0; i < 64; i++) sum[i] = (float)whole[i];
 #pragma unroll
     for (u32 n = 0; n < TOKENS / 8; n++) {
         const float2 scale = *(const float2*)(x + n * UNIT_BYTES + UNIT_SCALES + lane % 4 * 8);
@@ -293,7 +314,8 @@ extern "C" __global__ void __launch_bounds__(WORKERS + 128, 1) multiply_wide(con
         }
     } else {
         grow_registers<240>();
-        WeightRing weights(at + WEIGHT_BARRIERS + warp / GROUP_TILES * 2 * WEIGHT_STAGES * 8);
+        const u32 group = warp / GROUP_TILES;
+        WeightRing weights(at + WEIGHT_BARRIERS + group * 2 * WEIGHT_STAGES * 8);
         // The one before reads what this one writes.
         wait_for_previous_kernel();
         for (u32 index = blockIdx.x; find_item(w, index, item); index += gridDim.x) switch (item.part.format) {

@@ -463,11 +463,8 @@ fn attention(
     let mut buffer = ActivationBuffer::new(gpu, Precision::BytesAndHalves)?;
     let (bias, frequencies) =
         (Buffer::of(gpu, "a check", &bias)?, Buffer::of(gpu, "a check", rope.frequencies())?);
-    let rotation = Rotation {
-        bias: bias.address(),
-        frequencies: frequencies.address(),
-        pairs_are_adjacent: u32::from(pairing == RopePairing::Adjacent),
-    };
+    let rotation =
+        Rotation { bias: bias.address(), pairs_are_adjacent: u32::from(pairing == RopePairing::Adjacent) };
     let layer = 1;
     let mut run = |kv: &KvPages, first: usize, rows: usize, blocks: &[BlockId]| -> Result<_, GpuError> {
         let entry = BatchEntry {
@@ -487,6 +484,8 @@ fn attention(
         let partial =
             Partial { values: input.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
         // SAFETY: blocks are below the cache's 64; buffers were made for these rows.
+        unsafe { scratch.turn(gpu, &shape, &step, at, frequencies.address())? };
+        // SAFETY: as above.
         unsafe { scratch.attend(gpu, kv, layer, &step, at, partial, rotation, out)? };
         read_activations(gpu, out, &buffer, rows, width)
     };

@@ -60,6 +60,7 @@ pub(super) struct Kernels {
     pub gate: CudaFunction,
     pub pack: CudaFunction,
     pub choose: CudaFunction,
+    pub turns: CudaFunction,
     pub rotate: CudaFunction,
     /// By [`HEAD_DIMENSIONS`].
     pub attend_chunks: [CudaFunction; 3],
@@ -97,14 +98,15 @@ impl Kernels {
             }
             Code::Portable => None,
         };
-        for function in multiplications.iter().chain(&multiply_wide) {
-            let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function.set_attribute(attribute, shared_bytes as i32).map_err(failed)?;
-        }
         let by_dimension = |name: &str| -> Result<[CudaFunction; 3], GpuError> {
             let [a, b, c] = HEAD_DIMENSIONS.map(|dimension| get(&attention, &format!("{name}_{dimension}")));
             Ok([a?, b?, c?])
         };
+        let attend_prompt = by_dimension("attend_prompt")?;
+        for function in multiplications.iter().chain(&multiply_wide).chain(&attend_prompt) {
+            let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(attribute, shared_bytes as i32).map_err(failed)?;
+        }
         Ok(Self {
             multiply: multiplications,
             multiply_wide,
@@ -113,9 +115,10 @@ impl Kernels {
             gate: get(&rows, "gate")?,
             pack: get(&rows, "pack")?,
             choose: get(&rows, "choose")?,
+            turns: get(&attention, "turns")?,
             rotate: get(&attention, "rotate")?,
             attend_chunks: by_dimension("attend_chunks")?,
-            attend_prompt: by_dimension("attend_prompt")?,
+            attend_prompt,
             attend_merge: get(&attention, "attend_merge")?,
             copy_pages: get(&attention, "copy_pages")?,
         })

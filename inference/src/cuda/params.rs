@@ -21,6 +21,7 @@ kernel_arguments!(
     GateParams,
     PackParams,
     ChooseParams,
+    TurnsParams,
     RotateParams,
     AttendParams,
     MergeParams,
@@ -133,10 +134,18 @@ pub struct ChooseParams {
 }
 
 #[repr(C)]
+pub struct TurnsParams {
+    pub frequencies: CUdeviceptr,
+    pub positions: CUdeviceptr,
+    pub turns: CUdeviceptr,
+    pub half: u32,
+}
+
+#[repr(C)]
 pub struct RotateParams {
     pub products: Partial,
     pub bias: CUdeviceptr,
-    pub frequencies: CUdeviceptr,
+    pub turns: CUdeviceptr,
     pub positions: CUdeviceptr,
     pub table_starts: CUdeviceptr,
     pub tables: CUdeviceptr,

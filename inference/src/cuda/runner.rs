@@ -361,7 +361,10 @@ impl CudaRunner {
                 unsafe { rows::normalize(gpu, count, &params) }.map(|()| out)
             };
         // SAFETY: token ids were checked against the vocabulary; the residual was sized for the step.
-        unsafe { rows::embed(gpu, self.embedding.matrix(0), at.section(0), rows, residual)? };
+        unsafe {
+            rows::embed(gpu, self.embedding.matrix(0), at.section(0), rows, residual)?;
+            s.attention.turn(gpu, &kv.shape, step, at, self.frequencies.address())?;
+        }
         let mut update = NOTHING;
         for (index, layer) in self.layers.iter().enumerate() {
             if abandoned() {
@@ -371,7 +374,6 @@ impl CudaRunner {
                 normalize(update, &layer.attention_norm, 0, rows, layer.query_key_value.layout(gpu, rows))?;
             let rotation = Rotation {
                 bias: layer.bias.as_ref().map_or(0, Buffer::address),
-                frequencies: self.frequencies.address(),
                 pairs_are_adjacent: u32::from(c.architecture.rope_pairing() == RopePairing::Adjacent),
             };
             let attended = s.x.shaped(rows, attention_width, layer.output.layout(gpu, rows));
