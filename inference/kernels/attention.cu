@@ -392,8 +392,8 @@ __device__ __forceinline__ void prompt(const AttendParams& p) {
     constexpr u32 CHUNKS_AT = DIMENSION / 8 * ATTEND_WARPS * 32 * 16, CHUNK_BYTES = 2 * CHUNK * DIMENSION * 2;
     let_next_kernel_start();
     wait_for_previous_kernel();
-    const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, kv_head = blockIdx.y, group = p.heads / p.kv_heads;
-    const u32 first_index = blockIdx.x * ATTEND_WARPS, tiles = min(ATTEND_WARPS, p.tile_count - first_index);
+    const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, kv_head = blockIdx.x, group = p.heads / p.kv_heads;
+    const u32 first_index = blockIdx.y * ATTEND_WARPS, tiles = min(ATTEND_WARPS, p.tile_count - first_index);
     auto tile_of = [&](u32 index) { return p.tiles[p.tile_count - 1 - first_index - index]; };
     const ItemTile tile = tile_of(min(warp, tiles - 1));
     TileQuery<DIMENSION> q;

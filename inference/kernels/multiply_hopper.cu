@@ -70,10 +70,8 @@ struct Ring {
     }
     __device__ __forceinline__ void wait_full() { barrier_wait(full + stage * 8, parity); }
     __device__ __forceinline__ void wait_empty() { barrier_wait(empty + stage * 8, parity ^ 1); }
-    __device__ __forceinline__ void release(u32 lane) {
-        warp_barrier();
-        if (lane == 0) barrier_arrive(empty + stage * 8);
-    }
+    // By every reader for itself, so that a checker of races can follow.
+    __device__ __forceinline__ void release() { barrier_arrive(empty + stage * 8); }
 };
 using XRing = Ring<X_STAGES>;
 using WeightRing = Ring<WEIGHT_STAGES>;
@@ -183,7 +181,7 @@ __device__ __forceinline__ void add_unit(const u8* shared, XRing& xs, WeightRing
                      warp % GROUP_TILES * TILE::BYTES;
     const typename TILE::Head head = TILE::head(tile, lane);
     const Packed<TILE> packed(tile, lane);
-    weights.release(lane);
+    weights.release();
     weights.next();
     const u8* x = shared + xs.stage * X_BYTES;
     const MatrixDescriptor bytes = matrix_descriptor(shared_address(x), UNIT_ROWS * 16, UNIT_BYTES);
@@ -219,7 +217,7 @@ __device__ __forceinline__ void add_unit(const u8* shared, XRing& xs, WeightRing
             acc[i] = __fmaf_rn(j % 2 ? scale.y : scale.x, value, acc[i]);
         }
     }
-    xs.release(lane);
+    xs.release();
     xs.next();
 }
 
@@ -296,9 +294,9 @@ extern "C" __global__ void __launch_bounds__(WORKERS + 128, 1) multiply_wide(con
     const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     XRing xs(at + BARRIERS);
     if (threadIdx.x == 0) {
-        xs.init(WORKERS / 32);
+        xs.init(WORKERS);
         for (u32 group = 0; group < WARPGROUPS; group++)
-            WeightRing(at + WEIGHT_BARRIERS + group * 2 * WEIGHT_STAGES * 8).init(GROUP_TILES);
+            WeightRing(at + WEIGHT_BARRIERS + group * 2 * WEIGHT_STAGES * 8).init(GROUP_TILES * 32);
         barriers_ready();
     }
     __syncthreads();

@@ -272,7 +272,7 @@ impl AttentionScratch {
                 let grid = [out.columns as usize / COLUMN_UNIT, step.rows, 1];
                 gpu.launch(&gpu.kernels.attend_merge, grid, 32, 0, &merge)
             } else {
-                let grid = [step.tile_count.div_ceil(WARPS), shape.kv_heads, 1];
+                let grid = [shape.kv_heads, step.tile_count.div_ceil(WARPS), 1];
                 gpu.launch(
                     &gpu.kernels.attend_prompt[variant],
                     grid,

@@ -52,7 +52,7 @@ const VARIANTS: [Variant; 6] = [
 const MANY_ROWS: usize = 768;
 
 /// More rows than this are computed 128 at a time.
-const LARGEST_NARROW_ROWS: usize = 32;
+pub const LARGEST_NARROW_ROWS: usize = 32;
 
 /// Rows that a step's activations are padded to: whole tiles of tokens in every variant that may compute it.
 pub fn padded_rows(rows: usize) -> usize {

@@ -6,7 +6,7 @@ use half::bf16;
 use super::{
     Gpu, GpuError,
     buffers::{Buffer, DeviceMatrix},
-    multiply::padded_rows,
+    multiply::{LARGEST_NARROW_ROWS, padded_rows},
     params::{
         Activations, ChooseParams, EmbedParams, GateParams, Layout, NormalizeParams, PackParams, Partial,
     },
@@ -115,8 +115,12 @@ pub(super) unsafe fn embed(
 /// Addresses are of live buffers of the shapes that `NormalizeParams` states in `rows.cu`.
 pub(super) unsafe fn normalize(gpu: &Gpu, rows: usize, params: &NormalizeParams) -> Result<(), GpuError> {
     let shared = params.columns as usize * 4;
+    let (function, threads) = match rows > LARGEST_NARROW_ROWS {
+        true => (&gpu.kernels.normalize_many, 256),
+        false => (&gpu.kernels.normalize, 1024),
+    };
     // SAFETY: the caller's promise.
-    unsafe { gpu.launch(&gpu.kernels.normalize, [rows, 1, 1], 1024, shared, params) }
+    unsafe { gpu.launch(function, [rows, 1, 1], threads, shared, params) }
 }
 
 /// SwiGLU's elementwise part over `rows` rows.
