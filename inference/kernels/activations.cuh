@@ -59,7 +59,8 @@ __device__ __forceinline__ void store_activations(const Activations& x, u32 row,
     if (lane == 0) *(float*)(at + UNIT_SCALES + row_in_unit * 4) = __fdiv_rn(largest, 127.0f);
     if (quarter == 0) {
         const int high = (sum + 16) & ~31;
-        u16* sums = (u16*)(at + UNIT_SUMS) + row_in_unit * (in_blocks ? 8 : 16) + (in_blocks ? lane / 4 : lane / 8 * 4 + lane / 4 % 2);
+        u16* sums = (u16*)(at + UNIT_SUMS) + row_in_unit * (in_blocks ? 8 : 16) +
+                    (in_blocks ? lane / 4 : lane / 8 * 4 + lane / 4 % 2);
         sums[0] = (u16)(__float_as_uint((float)high) >> 16);
         sums[in_blocks ? UNIT_ROWS * 8 : 2] = (u16)(__float_as_uint((float)(sum - high)) >> 16);
     }

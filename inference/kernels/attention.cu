@@ -61,7 +61,8 @@ constexpr u32 ROTATE_HEADS = 4;
 // Heads of the query, then of keys, then of values; a block does some of them of one row, a thread a pair of dimensions.
 extern "C" __global__ void __launch_bounds__(64 * ROTATE_HEADS) rotate(const __grid_constant__ RotateParams p) {
     let_next_kernel_start();
-    const u32 head = blockIdx.x * ROTATE_HEADS + threadIdx.x / 64, row = blockIdx.y, pair = threadIdx.x % 64, half = p.dimension / 2;
+    const u32 head = blockIdx.x * ROTATE_HEADS + threadIdx.x / 64, row = blockIdx.y;
+    const u32 pair = threadIdx.x % 64, half = p.dimension / 2;
     if (pair >= half || head >= p.heads + 2 * p.kv_heads) {
         wait_for_previous_kernel();
         return;
@@ -197,7 +198,8 @@ __device__ __forceinline__ u32 key_place(u32 token, u32 sixteen_bytes) {
 // Copies a chunk's keys, then its values, with a whole block.
 template <int DIMENSION>
 __device__ __forceinline__ void copy_chunk(const AttendParams& p, const u64 (&pages)[CHUNK_PAGES], SharedAddress to) {
-    constexpr u32 THREADS = ATTEND_WARPS * 32, OF_PAGE = PAGE * DIMENSION / 8, PAGES_AT_ONCE = THREADS > OF_PAGE ? THREADS / OF_PAGE : 1;
+    constexpr u32 THREADS = ATTEND_WARPS * 32, OF_PAGE = PAGE * DIMENSION / 8;
+    constexpr u32 PAGES_AT_ONCE = THREADS > OF_PAGE ? THREADS / OF_PAGE : 1;
 #pragma unroll
     for (u32 i = 0; i < CHUNK_PAGES * OF_PAGE / THREADS; i++) {
         const u32 at = i * THREADS + threadIdx.x, first = i * THREADS / OF_PAGE;
@@ -408,7 +410,8 @@ __device__ __forceinline__ void prompt(const AttendParams& p) {
         // Of the tiles from `begin` on that are of one sequence.
         const u32 table_start = tile_of(begin).table_start;
         u32 last = 0;
-        for (; end < tiles && tile_of(end).table_start == table_start; end++) last = max(last, last_page(tile_of(end), group));
+        for (; end < tiles && tile_of(end).table_start == table_start; end++)
+            last = max(last, last_page(tile_of(end), group));
         const u32 chunk_count = last / CHUNK_PAGES + 1;
         const u32 count = warp >= begin && warp < end ? own_count : 0;
         auto copy = [&](u32 chunk) {
@@ -436,8 +439,8 @@ __device__ __forceinline__ void prompt(const AttendParams& p) {
             }
             ChunkResult<DIMENSION> result;
             const u64 nowhere[CHUNK_PAGES] = {};
-            attend_chunk<DIMENSION, SHARED>(p, q, nowhere, (const uint4*)(shared + CHUNKS_AT + chunk % 2 * CHUNK_BYTES), chunk,
-                                            result);
+            const uint4* copied = (const uint4*)(shared + CHUNKS_AT + chunk % 2 * CHUNK_BYTES);
+            attend_chunk<DIMENSION, SHARED>(p, q, nowhere, copied, chunk, result);
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
                 float keep, take;

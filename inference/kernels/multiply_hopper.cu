@@ -89,8 +89,10 @@ struct Packed {
 #pragma unroll
         for (u32 pair = 0; pair < 4; pair++) {
             nibbles[pair] = *(const uint4*)(tile + pair * 512 + lane * 16);
-            if constexpr (TILE::BYTES == TileQ5K::BYTES) upper[pair].x = *(const u32*)(tile + TILE::HIGH + pair * 128 + lane * 4);
-            if constexpr (TILE::BYTES == TileQ6K::BYTES) upper[pair] = *(const uint2*)(tile + TILE::HIGH + pair * 256 + lane * 8);
+            if constexpr (TILE::BYTES == TileQ5K::BYTES)
+                upper[pair].x = *(const u32*)(tile + TILE::HIGH + pair * 128 + lane * 4);
+            if constexpr (TILE::BYTES == TileQ6K::BYTES)
+                upper[pair] = *(const uint2*)(tile + TILE::HIGH + pair * 256 + lane * 8);
         }
     }
     // Nibbles of operand `i` of a pair's eight, a byte each.
@@ -107,7 +109,8 @@ struct Digits {
     static constexpr int RADIX = 8;
     static constexpr bool HAS_MINIMUMS = true;
     // q < 32 and half a scale < 8: a byte's product does not reach the next byte.
-    __device__ static __forceinline__ void of(const typename TILE::Head& h, const Packed<TILE>& packed, u32 pair, u32 (&out)[2][4]) {
+    __device__ static __forceinline__ void of(const typename TILE::Head& h, const Packed<TILE>& packed, u32 pair,
+                                              u32 (&out)[2][4]) {
 #pragma unroll
         for (u32 i = 0; i < 8; i++) {
             u32 q = packed.low(pair, i);
@@ -128,7 +131,8 @@ struct Digits<TileQ6K, DIGIT> {
     static constexpr int RADIX = 256;
     static constexpr bool HAS_MINIMUMS = false;
     // Products of two weights in 16-bit halves of a word: 4 * scale * (q - 32) + 2^15 is positive and below 2^16.
-    __device__ static __forceinline__ void of(const TileQ6K::Head& h, const Packed<TileQ6K>& packed, u32 pair, u32 (&out)[2][4]) {
+    __device__ static __forceinline__ void of(const TileQ6K::Head& h, const Packed<TileQ6K>& packed, u32 pair,
+                                              u32 (&out)[2][4]) {
         // The upper bit was inverted for the two's complement.
         const u32 top[2] = {packed.upper[pair].x ^ 0xAAAAAAAAu, packed.upper[pair].y ^ 0xAAAAAAAAu};
 #pragma unroll
@@ -139,7 +143,8 @@ struct Digits<TileQ6K, DIGIT> {
             const int scale = signed_byte(word_of(h.scales[operand % 2], pair), i / 2) * 4;
             const u32 offset = 0x80008000u - (u32)(scale * 32) * 0x10001u;
             const u32 even = (q & 0x00FF00FFu) * (u32)scale + offset, odd = (q >> 8 & 0x00FF00FFu) * (u32)scale + offset;
-            out[i / 4][operand] = DIGIT == ::HIGH ? __byte_perm(even, odd, 0x7351) ^ 0x80808080u : __byte_perm(even, odd, 0x6240);
+            out[i / 4][operand] =
+                DIGIT == ::HIGH ? __byte_perm(even, odd, 0x7351) ^ 0x80808080u : __byte_perm(even, odd, 0x6240);
         }
     }
     __device__ static __forceinline__ void add(int (&c)[64], const u32 (&a)[4], MatrixDescriptor x, bool adds) {
