@@ -29,18 +29,28 @@ const LOGITS_BOUND: f64 = 1e-2;
 /// For models too large to be converted to F32: the CPU then rounds activations itself.
 const LARGE_LOGITS_BOUND: f64 = 3e-2;
 
+/// What is timed of a model.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Times {
+    All,
+    /// Prompts alone, and nothing is compared: for a profiler.
+    Prompts,
+}
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let mut models = Vec::new();
     let mut index = 0;
     let mut skip_checks = false;
+    let mut times = Times::All;
     while let Some(argument) = arguments.next() {
         match (argument.as_str(), arguments.next()) {
             ("--model", Some(path)) => models.push(PathBuf::from(path)),
             ("--gpu", Some(number)) => index = number.parse().unwrap_or(0),
             ("--checks", Some(word)) => skip_checks = word == "off",
+            ("--times", Some(word)) if word == "prompts" => times = Times::Prompts,
             _ => {
-                eprintln!("usage: gpu [--gpu N] [--checks on|off] [--model PATH]...");
+                eprintln!("usage: gpu [--gpu N] [--checks on|off] [--times all|prompts] [--model PATH]...");
                 return ExitCode::from(2);
             }
         }
@@ -62,7 +72,7 @@ fn main() -> ExitCode {
     }
     for path in &models {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        failures += report(&name, || model(index, path));
+        failures += report(&name, || model(index, path, times));
     }
     println!("failures    {failures}, {:.1} s in all", start.elapsed().as_secs_f64());
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -173,7 +183,7 @@ fn time(runner: &mut CudaRunner, batch: &Batch, repeats: usize) -> Outcome<f64> 
     Ok(median(times))
 }
 
-fn model(index: usize, path: &Path) -> Outcome<usize> {
+fn model(index: usize, path: &Path, times: Times) -> Outcome<usize> {
     let model = Model::open(&ModelSource::Path(path.to_path_buf()))?;
     let vocabulary = model.config().vocabulary;
     let start = Instant::now();
@@ -181,6 +191,10 @@ fn model(index: usize, path: &Path) -> Outcome<usize> {
     let mut gpu = CudaRunner::new(Gpu::open(index)?, model.gguf(), model.config(), blocks, 256)?;
     let gib = gpu.weights_bytes() as f64 / (1u64 << 30) as f64;
     println!("load        {gib:.2} GiB on the device in {:.0} ms", milliseconds(start.elapsed()));
+    if times == Times::Prompts {
+        prompts(&model, &mut gpu)?;
+        return Ok(0);
+    }
     let mut failures = parity(&model, &mut gpu)?;
     for depth in [512, 2048, 8192] {
         if depth + 64 > (gpu.blocks() * BLOCK_SIZE).min(model.context_length()) {
@@ -194,12 +208,7 @@ fn model(index: usize, path: &Path) -> Outcome<usize> {
             println!("step        depth {depth}, {rows} rows: {all:.3} ms, last logits only {last:.3} ms");
         }
     }
-    for count in [512, 2048] {
-        if count <= model.context_length() {
-            let batch = step(vec![entry(tokens(count, 2, vocabulary), 0, 0, count - 1..count)]);
-            println!("prompt      {count} tokens: {:.2} ms", time(&mut gpu, &batch, 5)?);
-        }
-    }
+    prompts(&model, &mut gpu)?;
     for streams in [4, 16] {
         let depth = 512;
         let entries = (0..streams).map(|s| entry(tokens(1, s, vocabulary), depth, s * 36, 0..1)).collect();
@@ -211,6 +220,17 @@ fn model(index: usize, path: &Path) -> Outcome<usize> {
     drop(gpu);
     failures += engine(index, &model)?;
     Ok(failures)
+}
+
+fn prompts(model: &Model, gpu: &mut CudaRunner) -> Outcome<()> {
+    let vocabulary = model.config().vocabulary;
+    for count in [512, 2048] {
+        if count <= model.context_length() {
+            let batch = step(vec![entry(tokens(count, 2, vocabulary), 0, 0, count - 1..count)]);
+            println!("prompt      {count} tokens: {:.2} ms", time(gpu, &batch, 5)?);
+        }
+    }
+    Ok(())
 }
 
 /// Logits of the GPU against the CPU runner, of prompts in pieces against the whole, and of rows beside others.

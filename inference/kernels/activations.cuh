@@ -9,11 +9,16 @@ constexpr u32 UNIT_ROWS = 8;
 constexpr u32 UNIT_SCALES = UNIT_ROWS * COLUMN_UNIT, UNIT_SUMS = UNIT_SCALES + UNIT_ROWS * 4;
 constexpr u32 UNIT_BYTES = UNIT_SUMS + UNIT_ROWS * 32;
 
+// What a reader's instructions take: one warp's, or a warpgroup's. Those want the bytes as `[16 columns][row][16]`, and the
+// sums' first terms of all groups and rows before the second ones.
+enum Layout : u32 { LAYOUT_FRAGMENTS = 0, LAYOUT_BLOCKS = 1 };
+
 struct Activations {
     u8* units;    // [columns / 256][padded_rows / 8][UNIT_BYTES]
     u16* halves;  // bf16 [columns / 32][padded_rows][32], in fragment order; null where nobody reads them
     u32 padded_rows;
     u32 columns;  // padded to COLUMN_UNIT; those beyond the matrix's are zeros
+    u32 layout;
 };
 
 __device__ __forceinline__ float warp_maximum(float value) {
@@ -43,15 +48,21 @@ __device__ __forceinline__ void store_activations(const Activations& x, u32 row,
     // Words 2q and 2q + 1 of the group's eight: word w is (t = w % 4) of product w / 4.
     u8* at = x.units + ((u64)unit * (x.padded_rows / UNIT_ROWS) + row / UNIT_ROWS) * UNIT_BYTES;
     const u32 row_in_unit = row % UNIT_ROWS;
-    u8* to = at + (lane / 8 * UNIT_ROWS + row_in_unit) * PAIR + lane % 8 / 4 * 8 + quarter / 2 * 4 + quarter % 2 * 32;
-    *(u32*)to = words[0];
-    *(u32*)(to + 16) = words[1];
+    const bool in_blocks = x.layout == LAYOUT_BLOCKS;
+    if (in_blocks) {
+        *(uint2*)(at + (lane / 2 * UNIT_ROWS + row_in_unit) * 16 + lane % 2 * 8) = make_uint2(words[0], words[1]);
+    } else {
+        u8* to = at + (lane / 8 * UNIT_ROWS + row_in_unit) * PAIR + lane % 8 / 4 * 8 + quarter / 2 * 4 + quarter % 2 * 32;
+        *(u32*)to = words[0];
+        *(u32*)(to + 16) = words[1];
+    }
     if (lane == 0) *(float*)(at + UNIT_SCALES + row_in_unit * 4) = __fdiv_rn(largest, 127.0f);
     if (quarter == 0) {
         const int high = (sum + 16) & ~31;
-        u16* sums = (u16*)(at + UNIT_SUMS + row_in_unit * 32) + lane / 8 * 4 + lane / 4 % 2;
+        u16* sums = (u16*)(at + UNIT_SUMS) + row_in_unit * (in_blocks ? 8 : 16) +
+                    (in_blocks ? lane / 4 : lane / 8 * 4 + lane / 4 % 2);
         sums[0] = (u16)(__float_as_uint((float)high) >> 16);
-        sums[2] = (u16)(__float_as_uint((float)(sum - high)) >> 16);
+        sums[in_blocks ? UNIT_ROWS * 8 : 2] = (u16)(__float_as_uint((float)(sum - high)) >> 16);
     }
     if (x.halves) {
         // Column k of 32 stands at k % 16 / 4 * 8 + k / 16 * 4 + k % 4.
@@ -80,6 +91,11 @@ __device__ __forceinline__ void read_pieces(const Partial& p, const float* const
     u64 offset = 0;
 #pragma unroll
     for (u32 n = 0; n < COUNT; n++) sum[n] = VALUE();
+    if (p.splits == 1) {
+#pragma unroll
+        for (u32 n = 0; n < COUNT; n++) add_to(sum[n], *(const VALUE*)at[n]);
+        return;
+    }
     for (u32 first = 0; first < p.splits; first += AT_ONCE) {
         VALUE v[AT_ONCE][COUNT];
 #pragma unroll

@@ -24,7 +24,7 @@ __device__ __forceinline__ u32 value_position(u32 token, u32 dimension) {
 struct RotateParams {
     Partial products;          // query, key, value side by side
     const float* bias;         // as the columns, or null
-    const float* frequencies;  // radians a position, by pair of dimensions
+    const float2* turns;       // [rows][dimension / 2], what `turns` wrote
     const u32* positions;      // [rows]
     const u32* table_starts;   // [rows], where the row's block table begins in `tables`
     const u32* tables;
@@ -39,11 +39,31 @@ struct RotateParams {
 
 __device__ __forceinline__ u16 to_bf16(float x) { return (u16)pack_bf16x2(x, 0.0f); }
 
-// One block a (head, row): heads of the query, then of keys, then of values. A thread does a pair of dimensions.
-extern "C" __global__ void __launch_bounds__(64) rotate(const __grid_constant__ RotateParams p) {
+struct TurnsParams {
+    const float* frequencies;  // radians a position, by pair of dimensions
+    const u32* positions;      // [rows]
+    float2* turns;             // [rows][half]: cosine and sine
+    u32 half;
+};
+
+// The angles of a step's rows, for all heads and layers. One block a row.
+extern "C" __global__ void __launch_bounds__(64) turns(const __grid_constant__ TurnsParams p) {
     let_next_kernel_start();
-    const u32 head = blockIdx.x, row = blockIdx.y, pair = threadIdx.x, half = p.dimension / 2;
-    if (pair >= half) {
+    wait_for_previous_kernel();
+    if (threadIdx.x >= p.half) return;
+    float sine, cosine;
+    sincosf((float)p.positions[blockIdx.x] * p.frequencies[threadIdx.x], &sine, &cosine);
+    p.turns[blockIdx.x * p.half + threadIdx.x] = make_float2(cosine, sine);
+}
+
+constexpr u32 ROTATE_HEADS = 4;
+
+// Heads of the query, then of keys, then of values; a block does some of them of one row, a thread a pair of dimensions.
+extern "C" __global__ void __launch_bounds__(64 * ROTATE_HEADS) rotate(const __grid_constant__ RotateParams p) {
+    let_next_kernel_start();
+    const u32 head = blockIdx.x * ROTATE_HEADS + threadIdx.x / 64, row = blockIdx.y;
+    const u32 pair = threadIdx.x % 64, half = p.dimension / 2;
+    if (pair >= half || head >= p.heads + 2 * p.kv_heads) {
         wait_for_previous_kernel();
         return;
     }
@@ -53,8 +73,6 @@ extern "C" __global__ void __launch_bounds__(64) rotate(const __grid_constant__ 
     const u32 first = p.adjacent ? pair * 2 : pair, second = p.adjacent ? pair * 2 + 1 : pair + half;
     const u32 column = head * p.dimension;
     const float bias[2] = {p.bias ? p.bias[column + first] : 0.0f, p.bias ? p.bias[column + second] : 0.0f};
-    float sine = 0.0f, cosine = 1.0f;
-    if (!is_value) sincosf((float)position * p.frequencies[pair], &sine, &cosine);
     const u32 block = is_query ? 0 : p.tables[p.table_starts[row] + position / PAGE], token = position % PAGE;
     wait_for_previous_kernel();
     const float* products = p.products.values + (u64)row * p.products.stride + column;
@@ -63,8 +81,9 @@ extern "C" __global__ void __launch_bounds__(64) rotate(const __grid_constant__ 
     read_pieces<8>(p.products, at, sums);
     float a = sums[0] + bias[0], b = sums[1] + bias[1];
     if (!is_value) {
-        const float turned = a * cosine - b * sine;
-        b = b * cosine + a * sine;
+        const float2 turn = p.turns[row * half + pair];
+        const float turned = a * turn.x - b * turn.y;
+        b = b * turn.x + a * turn.y;
         a = turned;
     }
     if (is_query) {
@@ -164,10 +183,39 @@ __device__ __forceinline__ void chunk_pages(const AttendParams& p, const u32* ta
         pages[page] = ((u64)table[min(chunk * CHUNK_PAGES + page, last)] * p.kv_heads + kv_head) * PAGE * DIMENSION;
 }
 
-// FETCHES_AHEAD has all keys, then all values in flight at once, where there are registers for them.
-template <int DIMENSION, bool FETCHES_AHEAD>
+// Where a chunk is read from.
+enum Source {
+    PAGES,   // memory: all keys, then all values are in flight at once
+    SHARED,  // shared memory, as `copy_chunk` left it
+};
+
+// In shared memory the halves of 128 bytes change places in odd rows of keys, so that lanes do not meet.
+template <int DIMENSION>
+__device__ __forceinline__ u32 key_place(u32 token, u32 sixteen_bytes) {
+    return token * (DIMENSION / 8) + (DIMENSION >= 64 ? sixteen_bytes ^ token % 2 * 4 : sixteen_bytes);
+}
+
+// Copies a chunk's keys, then its values, with a whole block.
+template <int DIMENSION>
+__device__ __forceinline__ void copy_chunk(const AttendParams& p, const u64 (&pages)[CHUNK_PAGES], SharedAddress to) {
+    constexpr u32 THREADS = ATTEND_WARPS * 32, OF_PAGE = PAGE * DIMENSION / 8;
+    constexpr u32 PAGES_AT_ONCE = THREADS > OF_PAGE ? THREADS / OF_PAGE : 1;
+#pragma unroll
+    for (u32 i = 0; i < CHUNK_PAGES * OF_PAGE / THREADS; i++) {
+        const u32 at = i * THREADS + threadIdx.x, first = i * THREADS / OF_PAGE;
+        u64 page = pages[first];
+        if (PAGES_AT_ONCE > 1 && threadIdx.x >= OF_PAGE) page = pages[first + PAGES_AT_ONCE - 1];
+        page += at % OF_PAGE * 8;
+        copy_async_16(to + key_place<DIMENSION>(at / (DIMENSION / 8), at % (DIMENSION / 8)) * 16, p.keys + page);
+        copy_async_16(to + (CHUNK_PAGES * OF_PAGE + at) * 16, p.values + page);
+    }
+}
+
+template <int DIMENSION, Source SOURCE>
 __device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQuery<DIMENSION>& q,
-                                             const u64 (&pages)[CHUNK_PAGES], u32 chunk, ChunkResult<DIMENSION>& out) {
+                                             const u64 (&pages)[CHUNK_PAGES], const uint4* shared, u32 chunk,
+                                             ChunkResult<DIMENSION>& out) {
+    constexpr bool FETCHES_AHEAD = SOURCE == PAGES;
     constexpr u32 AHEAD = FETCHES_AHEAD ? CHUNK_PAGES : 1, LOADS = DIMENSION / 16;
     const u32 lane = threadIdx.x % 32;
     float scores[CHUNK_PAGES * 2][4];
@@ -177,11 +225,15 @@ __device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQu
         for (u32 part = 0; part < 2; part++) {
             const uint4* key = (const uint4*)(p.keys + pages[page] + (part * 8 + lane / 4) * DIMENSION);
 #pragma unroll
-            for (u32 i = 0; i < DIMENSION / 32; i++) to[part * (DIMENSION / 32) + i] = key[i * 4 + lane % 4];
+            for (u32 i = 0; i < DIMENSION / 32; i++)
+                to[part * (DIMENSION / 32) + i] =
+                    SOURCE == PAGES ? key[i * 4 + lane % 4]
+                                    : shared[key_place<DIMENSION>(page * PAGE + part * 8 + lane / 4, i * 4 + lane % 4)];
         }
     };
     auto fetch_values = [&](u32 page, uint4 (&to)[LOADS]) {
-        const uint4* value = (const uint4*)(p.values + pages[page]);
+        const uint4* value = SOURCE == PAGES ? (const uint4*)(p.values + pages[page])
+                                             : shared + (CHUNK_PAGES + page) * (PAGE * DIMENSION / 8);
 #pragma unroll
         for (u32 i = 0; i < DIMENSION / 16; i++) to[i] = value[i * 32 + lane];
     };
@@ -300,7 +352,7 @@ __device__ __forceinline__ void chunks(const AttendParams& p) {
     load_query(p, tile, kv_head, q);
     if (chunk < chunk_count) {
         ChunkResult<DIMENSION> result;
-        attend_chunk<DIMENSION, true>(p, q, pages, chunk, result);
+        attend_chunk<DIMENSION, PAGES>(p, q, pages, nullptr, chunk, result);
 #pragma unroll
         for (u32 half = 0; half < 2; half++) {
             const u32 item = warp * TILE_ITEMS + lane / 4 + half * 8;
@@ -332,39 +384,63 @@ __device__ __forceinline__ void chunks(const AttendParams& p) {
     }
 }
 
-// A warp does one tile and key-value head, chunk after chunk. Late tiles see the most, so they go first.
+// A warp does one tile and key-value head, chunk after chunk; the block reads each chunk once for its warps of the same
+// sequence. Late tiles see the most, so they go first.
 template <int DIMENSION>
 __device__ __forceinline__ void prompt(const AttendParams& p) {
-    // Of the spans so far; each thread has its own places.
-    __shared__ float4 totals[DIMENSION / 8 * ATTEND_WARPS * 32];
+    SHARED_BYTES(shared);
+    // Of the spans so far; each thread has its own places. Then two chunks of keys and values.
+    float4* totals = (float4*)shared + threadIdx.x;
+    constexpr u32 CHUNKS_AT = DIMENSION / 8 * ATTEND_WARPS * 32 * 16, CHUNK_BYTES = 2 * CHUNK * DIMENSION * 2;
     let_next_kernel_start();
     wait_for_previous_kernel();
-    const u32 lane = threadIdx.x % 32, kv_head = blockIdx.y, index = blockIdx.x * ATTEND_WARPS + threadIdx.x / 32;
-    if (index >= p.tile_count) return;
-    const ItemTile tile = p.tiles[p.tile_count - 1 - index];
+    const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, kv_head = blockIdx.x, group = p.heads / p.kv_heads;
+    const u32 first_index = blockIdx.y * ATTEND_WARPS, tiles = min(ATTEND_WARPS, p.tile_count - first_index);
+    auto tile_of = [&](u32 index) { return p.tiles[p.tile_count - 1 - first_index - index]; };
+    const ItemTile tile = tile_of(min(warp, tiles - 1));
     TileQuery<DIMENSION> q;
     load_query(p, tile, kv_head, q);
-    float maximum[2], total[2];
+    float maximum[2], total[2], sums[DIMENSION / 8][4], span_maximum[2], span_total[2];
 #pragma unroll
     for (u32 half = 0; half < 2; half++) maximum[half] = MINUS_INFINITY, total[half] = 0.0f;
 #pragma unroll
-    for (u32 i = 0; i < DIMENSION / 8; i++)
-        totals[i * ATTEND_WARPS * 32 + threadIdx.x] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    const u32 chunk_count = q.last_page / CHUNK_PAGES + 1;
-    for (u32 first = 0; first < chunk_count; first += SPAN_CHUNKS) {
-        float sums[DIMENSION / 8][4], span_maximum[2], span_total[2];
-#pragma unroll
-        for (u32 half = 0; half < 2; half++) span_maximum[half] = MINUS_INFINITY, span_total[half] = 0.0f;
-#pragma unroll
-        for (u32 i = 0; i < DIMENSION / 8; i++)
-#pragma unroll
-            for (u32 j = 0; j < 4; j++) sums[i][j] = 0.0f;
-        const u32 end = min(first + SPAN_CHUNKS, chunk_count);
-        for (u32 chunk = first; chunk < end; chunk++) {
-            ChunkResult<DIMENSION> result;
+    for (u32 i = 0; i < DIMENSION / 8; i++) totals[i * ATTEND_WARPS * 32] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    const u32 own_count = q.last_page / CHUNK_PAGES + 1;
+    for (u32 begin = 0, end = 0; begin < tiles; begin = end) {
+        // Of the tiles from `begin` on that are of one sequence.
+        const u32 table_start = tile_of(begin).table_start;
+        u32 last = 0;
+        for (; end < tiles && tile_of(end).table_start == table_start; end++)
+            last = max(last, last_page(tile_of(end), group));
+        const u32 chunk_count = last / CHUNK_PAGES + 1;
+        const u32 count = warp >= begin && warp < end ? own_count : 0;
+        auto copy = [&](u32 chunk) {
             u64 pages[CHUNK_PAGES];
-            chunk_pages<DIMENSION>(p, p.tables + tile.table_start, kv_head, chunk, q.last_page, pages);
-            attend_chunk<DIMENSION, false>(p, q, pages, chunk, result);
+            chunk_pages<DIMENSION>(p, p.tables + table_start, kv_head, chunk, last, pages);
+            copy_chunk<DIMENSION>(p, pages, shared_address(shared) + CHUNKS_AT + chunk % 2 * CHUNK_BYTES);
+        };
+        // The sequence before was read to its end.
+        __syncthreads();
+        copy(0);
+        copy_async_commit();
+        for (u32 chunk = 0; chunk < chunk_count; chunk++) {
+            copy_async_wait<0>();
+            __syncthreads();
+            if (chunk + 1 < chunk_count) copy(chunk + 1);
+            copy_async_commit();
+            if (chunk >= count) continue;
+            if (chunk % SPAN_CHUNKS == 0) {
+#pragma unroll
+                for (u32 half = 0; half < 2; half++) span_maximum[half] = MINUS_INFINITY, span_total[half] = 0.0f;
+#pragma unroll
+                for (u32 i = 0; i < DIMENSION / 8; i++)
+#pragma unroll
+                    for (u32 j = 0; j < 4; j++) sums[i][j] = 0.0f;
+            }
+            ChunkResult<DIMENSION> result;
+            const u64 nowhere[CHUNK_PAGES] = {};
+            const uint4* copied = (const uint4*)(shared + CHUNKS_AT + chunk % 2 * CHUNK_BYTES);
+            attend_chunk<DIMENSION, SHARED>(p, q, nowhere, copied, chunk, result);
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
                 float keep, take;
@@ -375,18 +451,20 @@ __device__ __forceinline__ void prompt(const AttendParams& p) {
                     for (u32 j = half * 2; j < half * 2 + 2; j++)
                         sums[i][j] = merged(sums[i][j], keep, result.sums[i][j], take);
             }
-        }
-        float keep[2], take[2];
+            if (chunk % SPAN_CHUNKS != SPAN_CHUNKS - 1 && chunk + 1 != count) continue;
+            float keep[2], take[2];
 #pragma unroll
-        for (u32 half = 0; half < 2; half++)
-            merge_factors(maximum[half], total[half], span_maximum[half], span_total[half], keep[half], take[half]);
+            for (u32 half = 0; half < 2; half++)
+                merge_factors(maximum[half], total[half], span_maximum[half], span_total[half], keep[half], take[half]);
 #pragma unroll
-        for (u32 i = 0; i < DIMENSION / 8; i++) {
-            float4& t = totals[i * ATTEND_WARPS * 32 + threadIdx.x];
-            t = make_float4(merged(t.x, keep[0], sums[i][0], take[0]), merged(t.y, keep[0], sums[i][1], take[0]),
-                            merged(t.z, keep[1], sums[i][2], take[1]), merged(t.w, keep[1], sums[i][3], take[1]));
+            for (u32 i = 0; i < DIMENSION / 8; i++) {
+                float4& t = totals[i * ATTEND_WARPS * 32];
+                t = make_float4(merged(t.x, keep[0], sums[i][0], take[0]), merged(t.y, keep[0], sums[i][1], take[0]),
+                                merged(t.z, keep[1], sums[i][2], take[1]), merged(t.w, keep[1], sums[i][3], take[1]));
+            }
         }
     }
+    if (warp >= tiles) return;
     const float scale[2] = {__fdiv_rn(1.0f, total[0]), __fdiv_rn(1.0f, total[1])};
     float* rows[2];
 #pragma unroll
@@ -394,7 +472,7 @@ __device__ __forceinline__ void prompt(const AttendParams& p) {
         rows[half] = p.out + ((u64)q.row[half] * p.heads + q.head[half]) * DIMENSION + lane % 4 * 2;
 #pragma unroll
     for (u32 i = 0; i < DIMENSION / 8; i++) {
-        const float4 t = totals[i * ATTEND_WARPS * 32 + threadIdx.x];
+        const float4 t = totals[i * ATTEND_WARPS * 32];
         if (q.real[0]) *(float2*)(rows[0] + i * 8) = make_float2(t.x * scale[0], t.y * scale[0]);
         if (q.real[1]) *(float2*)(rows[1] + i * 8) = make_float2(t.z * scale[1], t.w * scale[1]);
     }

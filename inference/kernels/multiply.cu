@@ -8,30 +8,10 @@
 // Variants by tokens a block: 8, 16, 32 and 128. The columns' splits are either blocks of their own, with partial sums to
 // memory, or walked through by one block. Weights come through a ring of stages in shared memory that each warp fills
 // for itself; it is filled before the kernel waits for the one that makes the activations.
-#include "activations.cuh"
+#include "products.cuh"
 
 // Warps of a block, where the launch does not say otherwise.
 constexpr u32 WARPS = 8;
-constexpr u32 MAX_PARTS = 3;
-
-// One matrix of those that read the same activations: query, key and value; gate and up.
-struct Part {
-    const u8* weights;  // [tiles][columns / tile columns] tiles
-    u32 format;
-    u32 tiles;
-    u32 first_block;  // along grid y; each block does a tile a warp
-    u32 column;       // of the output
-};
-
-struct MultiplyParams {
-    Part parts[MAX_PARTS];
-    Activations x;
-    float* out;  // [splits or 1][rows][stride]
-    u32 part_count;
-    u32 rows;
-    u32 stride;
-    u32 splits;
-};
 
 // TOKENS a block; RING bytes of weights a warp, as whole stages; CHUNK columns' steps of activations held at once, twice.
 template <int TOKENS_, int RING, int CHUNK_, bool WALKS_SPLITS_>

@@ -31,40 +31,52 @@ struct NormalizeParams {
     float epsilon;
 };
 
+// Squares are added up as by so many threads, whatever the block has.
 constexpr u32 NORMALIZE_THREADS = 1024;
 
 // residual += update; out = residual / rms(residual) * weight. One block a row, the row in shared memory.
-extern "C" __global__ void __launch_bounds__(NORMALIZE_THREADS)
-    normalize(const __grid_constant__ NormalizeParams p) {
+template <u32 THREADS>
+__device__ __forceinline__ void normalize_row(const NormalizeParams& p) {
+    constexpr u32 SHARE = NORMALIZE_THREADS / THREADS;
     SHARED_BYTES(shared);
     __shared__ float squares[NORMALIZE_THREADS / 32];
     float4* kept = (float4*)shared;
     let_next_kernel_start();
     const u32 row = p.wanted ? p.wanted[blockIdx.x] : blockIdx.x, quads = p.columns / 4;
     const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    for (u32 i = threadIdx.x; i < quads; i += NORMALIZE_THREADS) prefetch((const float4*)p.weight + i);
+    for (u32 i = threadIdx.x; i < quads; i += THREADS) prefetch((const float4*)p.weight + i);
     wait_for_previous_kernel();
     float4* residual = (float4*)(p.residual + (u64)row * p.columns);
-    float square = 0.0f;
-    for (u32 i = threadIdx.x; i < quads; i += NORMALIZE_THREADS) {
-        float4 v = residual[i];
-        if (p.update.splits > 0) {
-            const float* const at[1] = {p.update.values + (u64)row * p.update.stride + i * 4};
-            float4 update[1];
-            read_pieces<9>(p.update, at, update);
-            add_to(v, update[0]);
-            residual[i] = v;
+    float square[SHARE];
+#pragma unroll
+    for (u32 s = 0; s < SHARE; s++) square[s] = 0.0f;
+    for (u32 first = threadIdx.x; first < quads; first += NORMALIZE_THREADS)
+#pragma unroll
+        for (u32 s = 0; s < SHARE; s++) {
+            const u32 i = first + s * THREADS;
+            if (i >= quads) continue;
+            float4 v = residual[i];
+            if (p.update.splits > 0) {
+                const float* const at[1] = {p.update.values + (u64)row * p.update.stride + i * 4};
+                float4 update[1];
+                read_pieces<9>(p.update, at, update);
+                add_to(v, update[0]);
+                residual[i] = v;
+            }
+            kept[i] = v;
+            square[s] =
+                __fmaf_rn(v.x, v.x, __fmaf_rn(v.y, v.y, __fmaf_rn(v.z, v.z, __fmaf_rn(v.w, v.w, square[s]))));
         }
-        kept[i] = v;
-        square = __fmaf_rn(v.x, v.x, __fmaf_rn(v.y, v.y, __fmaf_rn(v.z, v.z, __fmaf_rn(v.w, v.w, square))));
+#pragma unroll
+    for (u32 s = 0; s < SHARE; s++) {
+        for (u32 distance = 16; distance > 0; distance /= 2) square[s] += __shfl_xor_sync(FULL_WARP, square[s], distance);
+        if (lane == 0) squares[warp + s * (THREADS / 32)] = square[s];
     }
-    for (u32 distance = 16; distance > 0; distance /= 2) square += __shfl_xor_sync(FULL_WARP, square, distance);
-    if (lane == 0) squares[threadIdx.x / 32] = square;
     __syncthreads();
     float sum = squares[lane];
     for (u32 distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(FULL_WARP, sum, distance);
     const float scale = 1.0f / sqrtf(sum / (float)p.columns + p.epsilon);
-    for (u32 unit = warp; unit < p.out.columns / COLUMN_UNIT; unit += NORMALIZE_THREADS / 32) {
+    for (u32 unit = warp; unit < p.out.columns / COLUMN_UNIT; unit += THREADS / 32) {
         float v[8];
 #pragma unroll
         for (u32 i = 0; i < 2; i++) {
@@ -76,6 +88,14 @@ extern "C" __global__ void __launch_bounds__(NORMALIZE_THREADS)
         }
         store_activations(p.out, blockIdx.x, unit, v);
     }
+}
+
+// For few rows, and for many.
+extern "C" __global__ void __launch_bounds__(NORMALIZE_THREADS) normalize(const __grid_constant__ NormalizeParams p) {
+    normalize_row<NORMALIZE_THREADS>(p);
+}
+extern "C" __global__ void __launch_bounds__(256) normalize_many(const __grid_constant__ NormalizeParams p) {
+    normalize_row<256>(p);
 }
 
 // The kernels below do 256 columns of a row a warp.
@@ -106,7 +126,7 @@ extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) gate(const __grid_c
     const float u[8] = {v[2].x, v[2].y, v[2].z, v[2].w, v[3].x, v[3].y, v[3].z, v[3].w};
     float out[8];
 #pragma unroll
-    for (u32 i = 0; i < 8; i++) out[i] = column + i < p.columns ? g[i] / (1.0f + expf(-g[i])) * u[i] : 0.0f;
+    for (u32 i = 0; i < 8; i++) out[i] = column + i < p.columns ? __fdividef(g[i], 1.0f + __expf(-g[i])) * u[i] : 0.0f;
     store_activations(p.out, row, unit, out);
 }
 

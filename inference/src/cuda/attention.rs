@@ -6,15 +6,26 @@ use super::{
     Gpu, GpuError,
     buffers::Buffer,
     kernels::HEAD_DIMENSIONS,
-    params::{Activations, AttendParams, CopyPagesParams, MergeParams, PackParams, Partial, RotateParams},
+    params::{
+        Activations, AttendParams, CopyPagesParams, MergeParams, PackParams, Partial, RotateParams,
+        TurnsParams,
+    },
     rows,
-    step::Step,
+    step::{CHUNK, Step},
     tiles::COLUMN_UNIT,
 };
 use crate::{kv_cache::BLOCK_SIZE, scheduler::BlockCopy};
 
 /// Warps of an attention block, as in `attention.cu`; so many chunks are a span.
 const WARPS: usize = 4;
+/// Heads of a block of `rotate`.
+const ROTATE_HEADS: usize = 4;
+
+/// Shared memory of `attend_prompt`: each warp's sums of 16 items, and two chunks of keys and values.
+pub(super) fn prompt_shared_bytes(dimension: usize) -> usize {
+    WARPS * 16 * dimension * 4 + 2 * 2 * CHUNK * dimension * 2
+}
+
 /// Memory for unmerged spans; beyond it rows walk through their chunks.
 const SPAN_BYTES: usize = 256 << 20;
 /// Warps a multiprocessor needs to be busy: with so many tiles there is nothing to gain from splitting them.
@@ -111,6 +122,7 @@ impl KvPages {
 
 /// Buffers that attention needs between its kernels, kept from step to step.
 pub struct AttentionScratch {
+    turns: Buffer,
     query: Buffer,
     rows: Buffer,
     span_sums: Buffer,
@@ -122,20 +134,24 @@ pub struct AttentionScratch {
 pub struct Rotation {
     /// Of query, key and value side by side; 0 for none.
     pub bias: CUdeviceptr,
-    /// Radians a position, `dimension / 2` of them.
-    pub frequencies: CUdeviceptr,
     pub pairs_are_adjacent: u32,
 }
 
 impl AttentionScratch {
     pub fn new(gpu: &Gpu) -> Result<Self, GpuError> {
         let empty = || Buffer::new(gpu, "attention", 0);
-        Ok(Self { query: empty()?, rows: empty()?, span_sums: empty()?, span_weights: empty()? })
+        Ok(Self {
+            turns: empty()?,
+            query: empty()?,
+            rows: empty()?,
+            span_sums: empty()?,
+            span_weights: empty()?,
+        })
     }
 
     /// Where the buffers lie at present.
-    pub(super) fn addresses(&self) -> [CUdeviceptr; 4] {
-        [&self.query, &self.rows, &self.span_sums, &self.span_weights].map(Buffer::address)
+    pub(super) fn addresses(&self) -> [CUdeviceptr; 5] {
+        [&self.turns, &self.query, &self.rows, &self.span_sums, &self.span_weights].map(Buffer::address)
     }
 
     /// Whether the step's attention is spread over chunks.
@@ -147,6 +163,7 @@ impl AttentionScratch {
 
     pub fn reserve(&mut self, gpu: &Gpu, shape: &AttentionShape, step: &Step) -> Result<(), GpuError> {
         let width = shape.heads * shape.dimension;
+        self.turns.reserve(gpu, "attention", step.rows * shape.dimension / 2 * 8)?;
         self.query.reserve(gpu, "attention", step.rows * width * 2)?;
         if Self::uses_chunks(gpu, shape, step) {
             let states = step.chunks.div_ceil(WARPS) * step.rows * shape.heads;
@@ -157,10 +174,33 @@ impl AttentionScratch {
         }
     }
 
+    /// Computes by what angles the step's rows are rotated, for all layers; `frequencies` are radians a position,
+    /// `dimension / 2` of them.
+    ///
+    /// # Safety
+    /// `at` is the step's array on the device, and [`Self::reserve`] made room for the step.
+    pub unsafe fn turn(
+        &self,
+        gpu: &Gpu,
+        shape: &AttentionShape,
+        step: &Step,
+        at: StepAddresses,
+        frequencies: CUdeviceptr,
+    ) -> Result<(), GpuError> {
+        let params = TurnsParams {
+            frequencies,
+            positions: at.section(step.positions),
+            turns: self.turns.address(),
+            half: shape.dimension as u32 / 2,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { gpu.launch(&gpu.kernels.turns, [step.rows, 1, 1], 64, 0, &params) }
+    }
+
     /// Rotates and stores the step's keys and values, attends, and leaves the result in `out`.
     ///
     /// # Safety
-    /// `projections` holds query, key and value of the step's rows side by side; `at` is the step's array on the
+    /// [`Self::turn`] came before it. `projections` holds query, key and value of the step's rows side by side; `at` is the step's array on the
     /// device, and its block tables name blocks of `kv`; `out` has room for `heads * dimension` columns.
     #[allow(clippy::too_many_arguments, reason = "one kernel call each; a structure would only rename them")]
     pub unsafe fn attend(
@@ -179,7 +219,7 @@ impl AttentionScratch {
         let rotate = RotateParams {
             products: projections,
             bias: rotation.bias,
-            frequencies: rotation.frequencies,
+            turns: self.turns.address(),
             positions: at.section(step.positions),
             table_starts: at.section(step.table_starts),
             tables: at.section(step.tables),
@@ -215,8 +255,8 @@ impl AttentionScratch {
         let threads = 32 * WARPS as u32;
         // SAFETY: the caller's promise; the scratch was sized by `reserve` for this step.
         unsafe {
-            let grid = [shape.heads + 2 * shape.kv_heads, step.rows, 1];
-            gpu.launch(&gpu.kernels.rotate, grid, 64, 0, &rotate)?;
+            let grid = [(shape.heads + 2 * shape.kv_heads).div_ceil(ROTATE_HEADS), step.rows, 1];
+            gpu.launch(&gpu.kernels.rotate, grid, 64 * ROTATE_HEADS as u32, 0, &rotate)?;
             if by_chunks {
                 let grid = [step.tile_count, shape.kv_heads, step.chunks.div_ceil(WARPS)];
                 gpu.launch(&gpu.kernels.attend_chunks[variant], grid, threads, 0, &attend)?;
@@ -232,8 +272,14 @@ impl AttentionScratch {
                 let grid = [out.columns as usize / COLUMN_UNIT, step.rows, 1];
                 gpu.launch(&gpu.kernels.attend_merge, grid, 32, 0, &merge)
             } else {
-                let grid = [step.tile_count.div_ceil(WARPS), shape.kv_heads, 1];
-                gpu.launch(&gpu.kernels.attend_prompt[variant], grid, threads, 0, &attend)?;
+                let grid = [shape.kv_heads, step.tile_count.div_ceil(WARPS), 1];
+                gpu.launch(
+                    &gpu.kernels.attend_prompt[variant],
+                    grid,
+                    threads,
+                    prompt_shared_bytes(shape.dimension),
+                    &attend,
+                )?;
                 let params = PackParams { rows: self.rows.address(), out, columns: width as u32 };
                 rows::pack(gpu, step.rows, &params)
             }

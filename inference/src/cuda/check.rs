@@ -10,7 +10,7 @@ use super::{
     attention::{AttentionScratch, AttentionShape, KvPages, Rotation, StepAddresses, group},
     buffers::{Buffer, Uploader},
     multiply::Products,
-    params::{Activations, GateParams, NormalizeParams, PackParams, Partial},
+    params::{Activations, GateParams, Layout, NormalizeParams, PackParams, Partial},
     rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision, UNIT_BYTES, UNIT_ROWS},
     step::Step,
     tiles::{COLUMN_UNIT, Format, GROUP},
@@ -88,7 +88,8 @@ pub fn all(gpu: &Gpu) -> Vec<Result<Check, GpuError>> {
     for (rows, columns) in [(1, 512), (7, 1536), (130, 192)] {
         checks.push(normalize(gpu, rows, columns));
         checks.push(gate(gpu, rows, columns));
-        checks.push(pack(gpu, rows, columns));
+        checks.push(pack(gpu, rows, columns, Layout::Fragments));
+        checks.push(pack(gpu, rows, columns, Layout::Blocks));
     }
     for (rows, vocabulary) in [(1, 5000), (3, 31), (17, 40_001)] {
         checks.push(choose(gpu, rows, vocabulary));
@@ -126,10 +127,11 @@ fn activations(
     buffer: &mut ActivationBuffer,
     values: &[f32],
     columns: usize,
+    layout: Layout,
 ) -> Result<Activations, GpuError> {
     let rows = values.len() / columns;
     buffer.reserve(gpu, rows, columns)?;
-    let x = buffer.shaped(rows, columns);
+    let x = buffer.shaped(rows, columns, layout);
     let source = Buffer::of(gpu, "a check", values)?;
     let params = PackParams { rows: source.address(), out: x, columns: columns as u32 };
     // SAFETY: `source` holds the rows, `x` was made for them.
@@ -170,10 +172,14 @@ fn read_activations(
             let scale = f32::from_le_bytes(scale);
             let mut sum = 0;
             for k in 0..GROUP {
-                // Bytes: word k / 4 of eight, in pairs of groups; halves: as `activations.cuh` says.
+                // Bytes: word k / 4 of eight, in pairs of groups, or 16 columns of all rows; halves: as
+                // `activations.cuh` says.
                 let (pair, word) = (group % 8 / 2 * UNIT_ROWS + row_in_unit, k / 4);
-                let byte =
-                    values[pair * 64 + word % 4 * 16 + group % 2 * 8 + word / 4 * 4 + k % 4].cast_signed();
+                let at = match x.layout {
+                    Layout::Fragments => pair * 64 + word % 4 * 16 + group % 2 * 8 + word / 4 * 4 + k % 4,
+                    Layout::Blocks => ((group % 8 * 2 + k / 16) * UNIT_ROWS + row_in_unit) * 16 + k % 16,
+                };
+                let byte = values[at].cast_signed();
                 let column = group * GROUP + k;
                 sum += i32::from(byte);
                 let at = (group * padded + row) * GROUP + k % 16 / 4 * 8 + k / 16 * 4 + k % 4;
@@ -189,7 +195,10 @@ fn read_activations(
                 }
             }
             let term = |index: usize| {
-                let at = row_in_unit * 32 + (group % 8 / 2 * 4 + group % 2 + index * 2) * 2;
+                let at = match x.layout {
+                    Layout::Fragments => row_in_unit * 32 + (group % 8 / 2 * 4 + group % 2 + index * 2) * 2,
+                    Layout::Blocks => (index * UNIT_ROWS + row_in_unit) * 16 + group % 8 * 2,
+                };
                 bf16::from_le_bytes([sums[at], sums[at + 1]]).to_f32()
             };
             out.wrong += f64::from(u8::from(term(0) + term(1) != sum as f32));
@@ -226,7 +235,7 @@ fn products(gpu: &Gpu, parts: &[(GgmlDType, usize)], columns: usize) -> Result<V
     // A row's bits, from the first number of rows that was tried.
     let mut first_bits: Option<Vec<f32>> = None;
     for rows in [1, 3, 8, 9, 17, 32, 33, 130, most] {
-        let x = activations(gpu, &mut buffer, &input[..rows * columns], columns)?;
+        let x = activations(gpu, &mut buffer, &input[..rows * columns], columns, products.layout(gpu, rows))?;
         let out = Buffer::of(gpu, "a check", &vec![f32::NAN; products.output_length(gpu, rows)?])?;
         // SAFETY: `x` holds the rows, `out` has the length that the products state.
         let partial = unsafe { products.launch(gpu, x, rows, out.address())? };
@@ -316,7 +325,7 @@ fn normalize(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> 
     }
     let mut buffer = ActivationBuffer::new(gpu, Precision::BytesAndHalves)?;
     buffer.reserve(gpu, rows, columns)?;
-    let out = buffer.shaped(rows, columns);
+    let out = buffer.shaped(rows, columns, Layout::Fragments);
     let params = NormalizeParams {
         residual: device_residual.address(),
         update: Partial {
@@ -342,7 +351,7 @@ fn normalize(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> 
     }
     // The last row alone, without an update: what the end of a model does.
     let wanted = Buffer::of(gpu, "a check", &[rows as u32 - 1])?;
-    let out = buffer.shaped(1, columns);
+    let out = buffer.shaped(1, columns, Layout::Fragments);
     let params = NormalizeParams { update: NOTHING, wanted: wanted.address(), out, ..params };
     // SAFETY: as above; the wanted row is one of the residual's.
     unsafe { rows::normalize(gpu, 1, &params)? };
@@ -362,7 +371,7 @@ fn gate(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> {
     let device = Buffer::of(gpu, "a check", &products)?;
     let mut buffer = ActivationBuffer::new(gpu, Precision::BytesAndHalves)?;
     buffer.reserve(gpu, rows, columns)?;
-    let out = buffer.shaped(rows, columns);
+    let out = buffer.shaped(rows, columns, Layout::Fragments);
     let partial = Partial { values: device.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
     let params = GateParams { products: partial, out, up_column: up_column as u32, columns: columns as u32 };
     // SAFETY: buffers have the shapes that the parameters state.
@@ -376,13 +385,13 @@ fn gate(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> {
     Ok(Check::new(format!("gate {rows} x {columns}"), error, BF16_ERROR))
 }
 
-fn pack(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> {
+fn pack(gpu: &Gpu, rows: usize, columns: usize, layout: Layout) -> Result<Check, GpuError> {
     let values = floats(5, rows * columns, 1.0);
     let mut buffer = ActivationBuffer::new(gpu, Precision::BytesAndHalves)?;
-    let x = activations(gpu, &mut buffer, &values, columns)?;
+    let x = activations(gpu, &mut buffer, &values, columns, layout)?;
     let found = read_activations(gpu, x, &buffer, rows, columns)?;
     let error = differing(&found.halves, &round_bf16(&values)) + found.wrong;
-    Ok(Check::new(format!("pack {rows} x {columns}"), error, 0.0))
+    Ok(Check::new(format!("pack {rows} x {columns}, {layout:?}"), error, 0.0))
 }
 
 /// The likeliest token and its log probability, against the sampler's.
@@ -454,11 +463,8 @@ fn attention(
     let mut buffer = ActivationBuffer::new(gpu, Precision::BytesAndHalves)?;
     let (bias, frequencies) =
         (Buffer::of(gpu, "a check", &bias)?, Buffer::of(gpu, "a check", rope.frequencies())?);
-    let rotation = Rotation {
-        bias: bias.address(),
-        frequencies: frequencies.address(),
-        pairs_are_adjacent: u32::from(pairing == RopePairing::Adjacent),
-    };
+    let rotation =
+        Rotation { bias: bias.address(), pairs_are_adjacent: u32::from(pairing == RopePairing::Adjacent) };
     let layer = 1;
     let mut run = |kv: &KvPages, first: usize, rows: usize, blocks: &[BlockId]| -> Result<_, GpuError> {
         let entry = BatchEntry {
@@ -473,11 +479,13 @@ fn attention(
         let input = Buffer::of(gpu, "a check", &projections[first * stride..(first + rows) * stride])?;
         scratch.reserve(gpu, &shape, &step)?;
         buffer.reserve(gpu, rows, width)?;
-        let out = buffer.shaped(rows, width);
+        let out = buffer.shaped(rows, width, Layout::Fragments);
         let at = StepAddresses { words: words.address() };
         let partial =
             Partial { values: input.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
         // SAFETY: blocks are below the cache's 64; buffers were made for these rows.
+        unsafe { scratch.turn(gpu, &shape, &step, at, frequencies.address())? };
+        // SAFETY: as above.
         unsafe { scratch.attend(gpu, kv, layer, &step, at, partial, rotation, out)? };
         read_activations(gpu, out, &buffer, rows, width)
     };

@@ -24,6 +24,8 @@ macro_rules! module {
     };
 }
 
+/// Uses instructions that only Hopper has.
+const MULTIPLY_HOPPER: &[u8] = include_bytes!("../../kernels/built/multiply_hopper.sm_90a.cubin");
 const MULTIPLY: Module = module!("multiply");
 const ROWS: Module = module!("rows");
 const ATTENTION: Module = module!("attention");
@@ -51,11 +53,15 @@ pub(super) const HEAD_DIMENSIONS: [usize; 3] = [32, 64, 128];
 pub(super) struct Kernels {
     /// As `multiply.rs` lists the variants.
     pub multiply: [CudaFunction; 6],
+    /// For many rows, on Hopper.
+    pub multiply_wide: Option<CudaFunction>,
     pub embed: CudaFunction,
     pub normalize: CudaFunction,
+    pub normalize_many: CudaFunction,
     pub gate: CudaFunction,
     pub pack: CudaFunction,
     pub choose: CudaFunction,
+    pub turns: CudaFunction,
     pub rotate: CudaFunction,
     /// By [`HEAD_DIMENSIONS`].
     pub attend_chunks: [CudaFunction; 3],
@@ -85,24 +91,36 @@ impl Kernels {
             get(&multiply, "multiply_128")?,
             get(&multiply, "multiply_128_walk")?,
         ];
-        for function in &multiplications {
-            let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function.set_attribute(attribute, shared_bytes as i32).map_err(failed)?;
-        }
+        let multiply_wide = match code {
+            Code::Hopper => {
+                let module =
+                    context.load_module(Ptx::from_binary(MULTIPLY_HOPPER.to_vec())).map_err(failed)?;
+                Some(get(&module, "multiply_wide")?)
+            }
+            Code::Portable => None,
+        };
         let by_dimension = |name: &str| -> Result<[CudaFunction; 3], GpuError> {
             let [a, b, c] = HEAD_DIMENSIONS.map(|dimension| get(&attention, &format!("{name}_{dimension}")));
             Ok([a?, b?, c?])
         };
+        let attend_prompt = by_dimension("attend_prompt")?;
+        for function in multiplications.iter().chain(&multiply_wide).chain(&attend_prompt) {
+            let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(attribute, shared_bytes as i32).map_err(failed)?;
+        }
         Ok(Self {
             multiply: multiplications,
+            multiply_wide,
             embed: get(&rows, "embed")?,
             normalize: get(&rows, "normalize")?,
+            normalize_many: get(&rows, "normalize_many")?,
             gate: get(&rows, "gate")?,
             pack: get(&rows, "pack")?,
             choose: get(&rows, "choose")?,
+            turns: get(&attention, "turns")?,
             rotate: get(&attention, "rotate")?,
             attend_chunks: by_dimension("attend_chunks")?,
-            attend_prompt: by_dimension("attend_prompt")?,
+            attend_prompt,
             attend_merge: get(&attention, "attend_merge")?,
             copy_pages: get(&attention, "copy_pages")?,
         })
@@ -149,5 +167,6 @@ mod tests {
             assert!(module.portable.contains(".target sm_80"));
             assert_eq!(&module.hopper[..4], b"\x7fELF");
         }
+        assert_eq!(&MULTIPLY_HOPPER[..4], b"\x7fELF");
     }
 }

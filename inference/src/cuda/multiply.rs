@@ -1,9 +1,11 @@
 //! Products with weights in tiles: how a group of matrices that read the same input is spread over the device.
 
+use cudarc::driver::sys::CUdeviceptr;
+
 use super::{
     Gpu, GpuError,
     buffers::DeviceMatrix,
-    params::{Activations, MAX_PARTS, MultiplyParams, Part, Partial},
+    params::{Activations, Layout, MAX_PARTS, MultiplyParams, Part, Partial, WideParams},
     rows::{Precision, UNIT_BYTES, UNIT_ROWS},
     tiles::{COLUMN_UNIT, Format, TILE_FEATURES, padded_columns},
 };
@@ -49,12 +51,15 @@ const VARIANTS: [Variant; 6] = [
 /// would cost more than they save.
 const MANY_ROWS: usize = 768;
 
+/// More rows than this are computed 128 at a time.
+pub const LARGEST_NARROW_ROWS: usize = 32;
+
 /// Rows that a step's activations are padded to: whole tiles of tokens in every variant that may compute it.
 pub fn padded_rows(rows: usize) -> usize {
     match rows {
         0..=8 => 8,
         9..=16 => 16,
-        17..=32 => 32,
+        17..=LARGEST_NARROW_ROWS => 32,
         _ => rows.next_multiple_of(128),
     }
 }
@@ -69,6 +74,17 @@ impl Variant {
         warps * stages * format.tile_bytes() + 2 * self.chunk * self.tokens * activations + totals
     }
 }
+
+/// What a block of `multiply_wide` computes at a time, as in `multiply_hopper.cu`.
+const WIDE_TOKENS: usize = 128;
+const WIDE_TILES: usize = 8;
+/// Three warpgroups, one of which copies.
+const WIDE_THREADS: u32 = 384;
+/// Three units of the tokens' activations; two of weights, of Q6_K at most; the sums; barriers.
+const WIDE_SHARED_BYTES: usize = 3 * WIDE_TOKENS / UNIT_ROWS * UNIT_BYTES
+    + 2 * WIDE_TILES * 3360
+    + WIDE_TOKENS * WIDE_TILES * TILE_FEATURES * 4
+    + 128;
 
 /// How a product is spread over the device.
 struct Spread {
@@ -182,6 +198,32 @@ impl Products {
         })
     }
 
+    /// How the input of `rows` rows must lie.
+    pub fn layout(&self, gpu: &Gpu, rows: usize) -> Layout {
+        let is_k_quant =
+            |matrix: &DeviceMatrix| matches!(matrix.format, Format::Q4K | Format::Q5K | Format::Q6K);
+        let is_wide = gpu.kernels.multiply_wide.is_some()
+            && rows > LARGEST_NARROW_ROWS
+            && self.matrices.iter().all(is_k_quant);
+        if is_wide { Layout::Blocks } else { Layout::Fragments }
+    }
+
+    /// Blocks of `multiply_wide` along the features.
+    fn wide_blocks(&self) -> usize {
+        self.matrices.iter().map(|matrix| matrix.rows.div_ceil(WIDE_TILES * TILE_FEATURES)).sum()
+    }
+
+    /// Pieces that the output of `multiply_wide` comes in: those of the sum where they are needed to occupy the device.
+    fn wide_pieces(&self, gpu: &Gpu, rows: usize) -> usize {
+        let units = padded_columns(self.matrices[0].columns) / COLUMN_UNIT;
+        let tiles = self.wide_blocks() * rows.div_ceil(WIDE_TOKENS);
+        // Beginning an item costs about as much as two units, and reading the pieces up as much as another.
+        let whole = tiles.div_ceil(gpu.multiprocessors) * (units + 2);
+        let in_pieces =
+            (tiles * self.splits()).div_ceil(gpu.multiprocessors) * (units.div_ceil(self.splits()) + 3);
+        if whole <= in_pieces { 1 } else { self.splits() }
+    }
+
     /// Pieces that the output of a variant comes in.
     fn pieces(&self, variant: usize) -> usize {
         if VARIANTS[variant].use_for == UseFor::ManyRows { 1 } else { self.splits() }
@@ -189,7 +231,11 @@ impl Products {
 
     /// Floats that the output of `rows` rows takes.
     pub fn output_length(&self, gpu: &Gpu, rows: usize) -> Result<usize, GpuError> {
-        Ok(self.pieces(self.variant(gpu, rows)?) * rows * self.stride)
+        let pieces = match self.layout(gpu, rows) {
+            Layout::Fragments => self.pieces(self.variant(gpu, rows)?),
+            Layout::Blocks => self.wide_pieces(gpu, rows),
+        };
+        Ok(pieces * rows * self.stride)
     }
 
     /// Queues the products of `rows` rows.
@@ -201,14 +247,44 @@ impl Products {
         gpu: &Gpu,
         x: Activations,
         rows: usize,
-        out: cudarc::driver::sys::CUdeviceptr,
+        out: CUdeviceptr,
     ) -> Result<Partial, GpuError> {
         assert_eq!(x.columns as usize, padded_columns(self.matrices[0].columns));
         assert!(x.padded_rows as usize >= padded_rows(rows));
         assert!(x.halves != 0 || self.precision() == Precision::Bytes);
+        assert_eq!(x.layout, self.layout(gpu, rows));
+        if let (Layout::Blocks, Some(function)) = (x.layout, &gpu.kernels.multiply_wide) {
+            let (blocks, pieces) = (self.wide_blocks(), self.wide_pieces(gpu, rows));
+            let products = self.params(x, rows, out, WIDE_TILES);
+            let params = WideParams { products, blocks: blocks as u32, pieces: pieces as u32 };
+            let items = blocks * rows.div_ceil(WIDE_TOKENS) * pieces;
+            let grid = [items.min(gpu.multiprocessors), 1, 1];
+            // SAFETY: as below.
+            unsafe { gpu.launch(function, grid, WIDE_THREADS, WIDE_SHARED_BYTES, &params)? };
+            return Ok(self.partial(pieces, rows, out));
+        }
         let index = self.variant(gpu, rows)?;
         let variant = &VARIANTS[index];
         let warps = self.spread.warps.min(variant.warps);
+        let blocks = self.matrices.iter().map(|matrix| matrix.rows.div_ceil(TILE_FEATURES * warps)).sum();
+        let splits = self.pieces(index);
+        let params = self.params(x, rows, out, warps);
+        let shared =
+            self.matrices.iter().map(|matrix| variant.shared_bytes(matrix.format, warps)).max().unwrap_or(0);
+        let grid = [rows.div_ceil(variant.tokens), blocks, splits];
+        let threads = 32 * warps as u32;
+        // SAFETY: the caller's promise; the tiles live as long as `self`, which outlives the stream's use of them
+        // because dropping a buffer is queued behind it.
+        unsafe { gpu.launch(&gpu.kernels.multiply[index], grid, threads, shared, &params)? };
+        Ok(self.partial(splits, rows, out))
+    }
+
+    fn partial(&self, pieces: usize, rows: usize, values: CUdeviceptr) -> Partial {
+        Partial { values, splits: pieces as u32, rows: rows as u32, stride: self.stride as u32 }
+    }
+
+    /// The arguments of a kernel whose blocks compute `block_tiles` tiles of features.
+    fn params(&self, x: Activations, rows: usize, out: CUdeviceptr, block_tiles: usize) -> MultiplyParams {
         let mut parts = [Part::default(); MAX_PARTS];
         let mut first_block = 0;
         for ((part, matrix), column) in parts.iter_mut().zip(&self.matrices).zip(&self.columns) {
@@ -220,10 +296,9 @@ impl Products {
                 first_block: first_block as u32,
                 column: *column as u32,
             };
-            first_block += tiles.div_ceil(warps);
+            first_block += tiles.div_ceil(block_tiles);
         }
-        let splits = self.pieces(index);
-        let params = MultiplyParams {
+        MultiplyParams {
             parts,
             x,
             out,
@@ -231,14 +306,6 @@ impl Products {
             rows: rows as u32,
             stride: self.stride as u32,
             splits: self.splits() as u32,
-        };
-        let shared =
-            self.matrices.iter().map(|matrix| variant.shared_bytes(matrix.format, warps)).max().unwrap_or(0);
-        let grid = [rows.div_ceil(variant.tokens), first_block, splits];
-        let threads = 32 * warps as u32;
-        // SAFETY: the caller's promise; the tiles live as long as `self`, which outlives the stream's use of them
-        // because dropping a buffer is queued behind it.
-        unsafe { gpu.launch(&gpu.kernels.multiply[index], grid, threads, shared, &params)? };
-        Ok(Partial { values: out, splits: splits as u32, rows: rows as u32, stride: self.stride as u32 })
+        }
     }
 }

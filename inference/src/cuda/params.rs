@@ -15,11 +15,13 @@ macro_rules! kernel_arguments {
 
 kernel_arguments!(
     MultiplyParams,
+    WideParams,
     EmbedParams,
     NormalizeParams,
     GateParams,
     PackParams,
     ChooseParams,
+    TurnsParams,
     RotateParams,
     AttendParams,
     MergeParams,
@@ -38,6 +40,16 @@ pub struct Part {
     pub column: u32,
 }
 
+/// The order of activations in memory, as `activations.cuh` lists them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Layout {
+    /// For instructions of one warp.
+    Fragments = 0,
+    /// For those of a warpgroup.
+    Blocks = 1,
+}
+
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub struct Activations {
@@ -46,6 +58,7 @@ pub struct Activations {
     pub halves: CUdeviceptr,
     pub padded_rows: u32,
     pub columns: u32,
+    pub layout: Layout,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +79,13 @@ pub struct MultiplyParams {
     pub rows: u32,
     pub stride: u32,
     pub splits: u32,
+}
+
+#[repr(C)]
+pub struct WideParams {
+    pub products: MultiplyParams,
+    pub blocks: u32,
+    pub pieces: u32,
 }
 
 #[repr(C)]
@@ -114,10 +134,18 @@ pub struct ChooseParams {
 }
 
 #[repr(C)]
+pub struct TurnsParams {
+    pub frequencies: CUdeviceptr,
+    pub positions: CUdeviceptr,
+    pub turns: CUdeviceptr,
+    pub half: u32,
+}
+
+#[repr(C)]
 pub struct RotateParams {
     pub products: Partial,
     pub bias: CUdeviceptr,
-    pub frequencies: CUdeviceptr,
+    pub turns: CUdeviceptr,
     pub positions: CUdeviceptr,
     pub table_starts: CUdeviceptr,
     pub tables: CUdeviceptr,

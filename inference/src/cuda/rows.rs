@@ -6,8 +6,10 @@ use half::bf16;
 use super::{
     Gpu, GpuError,
     buffers::{Buffer, DeviceMatrix},
-    multiply::padded_rows,
-    params::{Activations, ChooseParams, EmbedParams, GateParams, NormalizeParams, PackParams, Partial},
+    multiply::{LARGEST_NARROW_ROWS, padded_rows},
+    params::{
+        Activations, ChooseParams, EmbedParams, GateParams, Layout, NormalizeParams, PackParams, Partial,
+    },
     tiles::{COLUMN_UNIT, padded_columns},
 };
 
@@ -54,11 +56,11 @@ impl ActivationBuffer {
     }
 
     /// The buffer as `rows` rows of `columns` columns; [`Self::reserve`] must have made room for them.
-    pub fn shaped(&self, rows: usize, columns: usize) -> Activations {
+    pub fn shaped(&self, rows: usize, columns: usize, layout: Layout) -> Activations {
         let (rows, columns) = (padded_rows(rows), padded_columns(columns));
         assert!(self.units.len() >= rows / UNIT_ROWS * columns / COLUMN_UNIT * UNIT_BYTES);
         let [units, halves] = self.addresses();
-        Activations { units, halves, padded_rows: rows as u32, columns: columns as u32 }
+        Activations { units, halves, padded_rows: rows as u32, columns: columns as u32, layout }
     }
 
     /// The units and halves of activations in this buffer, as they lie there.
@@ -113,8 +115,12 @@ pub(super) unsafe fn embed(
 /// Addresses are of live buffers of the shapes that `NormalizeParams` states in `rows.cu`.
 pub(super) unsafe fn normalize(gpu: &Gpu, rows: usize, params: &NormalizeParams) -> Result<(), GpuError> {
     let shared = params.columns as usize * 4;
+    let (function, threads) = match rows > LARGEST_NARROW_ROWS {
+        true => (&gpu.kernels.normalize_many, 256),
+        false => (&gpu.kernels.normalize, 1024),
+    };
     // SAFETY: the caller's promise.
-    unsafe { gpu.launch(&gpu.kernels.normalize, [rows, 1, 1], 1024, shared, params) }
+    unsafe { gpu.launch(function, [rows, 1, 1], threads, shared, params) }
 }
 
 /// SwiGLU's elementwise part over `rows` rows.

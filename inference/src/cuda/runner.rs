@@ -12,7 +12,7 @@ use super::{
     buffers::{Buffer, DeviceMatrix, Uploader},
     graphs::{Found, Graph, Graphs},
     multiply::Products,
-    params::{GateParams, NormalizeParams, Partial},
+    params::{GateParams, Layout, NormalizeParams, Partial},
     rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision},
     step::Step,
 };
@@ -345,34 +345,38 @@ impl CudaRunner {
         let at = StepAddresses { words: s.words.address() };
         let (rows, residual, products) = (step.rows, s.residual.address(), s.products.address());
         let attention_width = c.heads * c.head_dimension;
-        let normalize = |update: Partial, weight: &Buffer, wanted: CUdeviceptr, count: usize| {
-            let out = s.x.shaped(count, c.embedding);
-            let params = NormalizeParams {
-                residual,
-                update,
-                weight: weight.address(),
-                wanted,
-                out,
-                columns: c.embedding as u32,
-                epsilon: c.norm_epsilon,
+        let normalize =
+            |update: Partial, weight: &Buffer, wanted: CUdeviceptr, count: usize, layout: Layout| {
+                let out = s.x.shaped(count, c.embedding, layout);
+                let params = NormalizeParams {
+                    residual,
+                    update,
+                    weight: weight.address(),
+                    wanted,
+                    out,
+                    columns: c.embedding as u32,
+                    epsilon: c.norm_epsilon,
+                };
+                // SAFETY: the residual has the step's rows, the weight and the update `embedding` columns.
+                unsafe { rows::normalize(gpu, count, &params) }.map(|()| out)
             };
-            // SAFETY: the residual has the step's rows, the weight and the update `embedding` columns.
-            unsafe { rows::normalize(gpu, count, &params) }.map(|()| out)
-        };
         // SAFETY: token ids were checked against the vocabulary; the residual was sized for the step.
-        unsafe { rows::embed(gpu, self.embedding.matrix(0), at.section(0), rows, residual)? };
+        unsafe {
+            rows::embed(gpu, self.embedding.matrix(0), at.section(0), rows, residual)?;
+            s.attention.turn(gpu, &kv.shape, step, at, self.frequencies.address())?;
+        }
         let mut update = NOTHING;
         for (index, layer) in self.layers.iter().enumerate() {
             if abandoned() {
                 return Ok(false);
             }
-            let x = normalize(update, &layer.attention_norm, 0, rows)?;
+            let x =
+                normalize(update, &layer.attention_norm, 0, rows, layer.query_key_value.layout(gpu, rows))?;
             let rotation = Rotation {
                 bias: layer.bias.as_ref().map_or(0, Buffer::address),
-                frequencies: self.frequencies.address(),
                 pairs_are_adjacent: u32::from(c.architecture.rope_pairing() == RopePairing::Adjacent),
             };
-            let attended = s.x.shaped(rows, attention_width);
+            let attended = s.x.shaped(rows, attention_width, layer.output.layout(gpu, rows));
             // SAFETY: `reserve` sized every buffer for this step; kernels run in this order, so a buffer is read
             // before the next kernel that writes it.
             update = unsafe {
@@ -380,8 +384,8 @@ impl CudaRunner {
                 s.attention.attend(gpu, kv, index, step, at, projections, rotation, attended)?;
                 layer.output.launch(gpu, attended, rows, products)?
             };
-            let x = normalize(update, &layer.feed_forward_norm, 0, rows)?;
-            let gated = s.x.shaped(rows, c.feed_forward);
+            let x = normalize(update, &layer.feed_forward_norm, 0, rows, layer.gate_up.layout(gpu, rows))?;
+            let gated = s.x.shaped(rows, c.feed_forward, layer.down.layout(gpu, rows));
             // SAFETY: as above.
             update = unsafe {
                 let gate_up = layer.gate_up.launch(gpu, x, rows, products)?;
@@ -396,7 +400,8 @@ impl CudaRunner {
             };
         }
         if step.wanted_rows > 0 {
-            let x = normalize(update, &self.output_norm, at.section(step.wanted), step.wanted_rows)?;
+            let (wanted, count) = (at.section(step.wanted), step.wanted_rows);
+            let x = normalize(update, &self.output_norm, wanted, count, self.head().layout(gpu, count))?;
             let (logits, stride) = (s.logits.address(), self.head().stride);
             // SAFETY: as above; the wanted rows are rows of the step.
             unsafe {

@@ -55,7 +55,7 @@ impl TimedProducts {
         let columns = self.copies[0].matrix(0).columns;
         let mut buffer = ActivationBuffer::new(gpu, Precision::Bytes)?;
         buffer.reserve(gpu, rows, columns)?;
-        let x = buffer.shaped(rows, columns);
+        let x = buffer.shaped(rows, columns, self.copies[0].layout(gpu, rows));
         let out = Buffer::new(gpu, "a timing", self.copies[0].output_length(gpu, rows)? * 4)?;
         let launches = if rows > 64 { 4 } else { LAUNCHES };
         let graph = Graph::capture(gpu, || {
