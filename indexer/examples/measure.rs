@@ -14,7 +14,7 @@ use lacuna_indexer::{Language, Options, Query, Workspace, syntax, tree_sitter};
 
 fn main() {
     let Some(directory) = std::env::args().nth(1) else {
-        eprintln!("usage: measure DIR");
+        eprintln!("usage: measure DIR [--misses]");
         std::process::exit(2);
     };
     let root = Path::new(&directory).canonicalize().unwrap_or_else(|error| {
@@ -58,6 +58,8 @@ fn main() {
     if files.is_empty() {
         return;
     }
+    measure_names_while_scanning(&workspace, &root, &files);
+    measure_opened_files(&workspace, &root, &files);
     let before = self::cpu_seconds();
     let mut lines = 0;
     for path in &files {
@@ -147,6 +149,15 @@ fn measure_recall(workspace: &Workspace, root: &Path, files: &[PathBuf]) {
         };
         let items = snapshot.context(&query);
         let found = items.iter().any(|item| item.text.split(|c| !is_word(c)).any(|word| word == name));
+        if !found && std::env::args().any(|argument| argument == "--misses") {
+            let cost: usize = items.iter().map(|item| item.cost).sum();
+            let line = text[..start].matches('\n').count() + 1;
+            let (wanted, before) = (&definitions[0], text[..start].rsplit('\n').next().unwrap_or(""));
+            println!(
+                "miss ({cost} used) {relative}:{line} {before}{name} -> {}:{} {:?} {}",
+                wanted.path, wanted.line, wanted.kind, wanted.qualified_name
+            );
+        }
         let index = tally.iter().position(|(known, ..)| *known == language.name()).unwrap_or_else(|| {
             tally.push((language.name(), 0, 0));
             tally.len() - 1
@@ -162,6 +173,118 @@ fn measure_recall(workspace: &Workspace, root: &Path, files: &[PathBuf]) {
             "recall, {language}: {found} of {count} calls ({:.1}%)",
             found as f64 / count as f64 * 100.0
         );
+    }
+}
+
+/// Starts a scan afresh and asks at once for names: when the first is found, and then which of many, in what time.
+fn measure_names_while_scanning(complete: &Workspace, root: &Path, files: &[PathBuf]) {
+    let complete = complete.snapshot();
+    let mut random = Random(11);
+    let mut names: Vec<(String, usize)> = Vec::new();
+    while names.len() < 300 {
+        let Ok(text) = std::fs::read_to_string(&files[random.below(files.len())]) else { continue };
+        let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let name = words[random.below(words.len())];
+        let count = complete.definitions(name).len();
+        // The more places, the less a name tells.
+        if (1..=8).contains(&count) && names.iter().all(|(known, _)| known != name) {
+            names.push((name.to_owned(), count));
+        }
+    }
+    let workspace = Workspace::new(vec![root.to_owned()], Options::default());
+    let cancel = AtomicBool::new(false);
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| workspace.scan(&mut |_| {}, &cancel));
+        while !workspace.knows_names() && started.elapsed().as_secs() < 60 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        println!("names of all files known after {:.0} ms", started.elapsed().as_secs_f64() * 1e3);
+        let (mut found, mut whole) = (0, 0);
+        let mut times = Vec::new();
+        for (name, count) in &names {
+            let asked = Instant::now();
+            let definitions = workspace.definitions(name).len();
+            times.push(asked.elapsed().as_secs_f64() * 1e3);
+            found += usize::from(definitions > 0);
+            whole += usize::from(definitions >= *count);
+            if definitions < *count {
+                eprintln!("name not found in every place: {name} {definitions} of {count}");
+            }
+        }
+        let scanning = workspace.knows_names();
+        println!(
+            "  of {} names {found} found, {whole} in every place; the scan still ran at the end: {scanning}",
+            names.len()
+        );
+        print_percentiles("  a name asked for while the scan runs", &mut times);
+        cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+/// Opens a file at the start of a scan of a workspace that was never read, and one in the midst of it: when its
+/// context names every definition that it will name after the scan.
+fn measure_opened_files(complete: &Workspace, root: &Path, files: &[PathBuf]) {
+    let mut random = Random(13);
+    for (what, delay_ms) in [("at the start", 0), ("1.5 s after the start", 1500)] {
+        let (mut times, mut read, mut late) = (Vec::new(), Vec::new(), 0);
+        while times.len() + late < 20 {
+            let path = &files[random.below(files.len())];
+            let Ok(text) = std::fs::read_to_string(path) else { continue };
+            if text.len() > 96 << 10 {
+                continue;
+            }
+            let query = Query {
+                path,
+                text: &text,
+                offset: text.len(),
+                visible: 0..text.len(),
+                budget: 1024,
+                measure: &|text: &str| text.len() / 3,
+                recent: &[],
+            };
+            let imported = |workspace: &Workspace| -> Vec<(String, String)> {
+                let items = workspace.snapshot().context(&query);
+                let imported = items.into_iter().filter(|item| item.reason.contains("import"));
+                imported.map(|item| (item.path, item.text)).collect()
+            };
+            complete.update(path, Some(&text));
+            let wanted = imported(complete);
+            complete.update(path, None);
+            if wanted.is_empty() {
+                continue;
+            }
+            let workspace = Workspace::new(vec![root.to_owned()], Options::default());
+            let cancel = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| workspace.scan(&mut |_| {}, &cancel));
+                std::thread::sleep(std::time::Duration::from_millis(delay_ms));
+                let opened = Instant::now();
+                workspace.update(path, Some(&text));
+                read.push(opened.elapsed().as_secs_f64() * 1e3);
+                let there = || {
+                    let now = imported(&workspace);
+                    wanted.iter().all(|item| now.contains(item))
+                };
+                loop {
+                    let elapsed = opened.elapsed();
+                    if there() {
+                        times.push(elapsed.as_secs_f64() * 1e3);
+                        break;
+                    }
+                    if elapsed.as_secs() >= 3 {
+                        late += 1;
+                        eprintln!("late: {}", path.display());
+                        break;
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+        }
+        println!("context of a file opened {what}: {late} of 20 not whole after 3 s; of the others:");
+        print_percentiles("  definitions of its imports are there after", &mut times);
+        print_percentiles("  of it, in the call that takes the file in", &mut read);
     }
 }
 

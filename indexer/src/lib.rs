@@ -17,6 +17,7 @@ mod extract;
 mod imports;
 mod index;
 pub mod language;
+mod lexical;
 mod manifest;
 mod members;
 mod query;
