@@ -206,7 +206,7 @@ fn is_definition(family: Family, word: &Word<'_>) -> bool {
         _ => false,
     };
     let called = matches!(next, b'(' | b'<' | b'[');
-    let ends = matches!(next, 0 | b',' | b';' | b'=' | b'[' | b'{' | b'(' | b':' | b'/' | b')');
+    let ends = matches!(next, 0 | b',' | b';' | b'=' | b'[' | b'{' | b'}' | b'(' | b':' | b'/' | b')');
     let quoted = matches!(between, b"'" | b"\"" | b"#" | b"[\"" | b"['");
     match family {
         Family::Python => {

@@ -34,6 +34,8 @@ const MAX_FILES_OF_NAME: usize = 32;
 const MAX_FILES_OF_TEXT: usize = 48;
 /// A name that more files seem to define tells little about which of them is meant.
 const MAX_HOMONYMS: usize = 4;
+/// Files that are read before what they say is published.
+const BATCH_FILES: usize = 12;
 /// Different names of an open file that are looked up.
 const MAX_NAMES: usize = 4000;
 
@@ -124,16 +126,18 @@ impl Workspace {
             return;
         }
         let _urgent = Urgent::new(&self.shared.urgent);
-        let changes = in_parallel(files, |id| {
-            let file = snapshot.file(*id)?;
-            let read = read::read(&file.path, file.language, self.shared.options.max_file_bytes).ok()?;
-            let found =
-                Found { path: PathBuf::from(&*file.path), language: file.language, stamp: read.stamp };
-            Some(change_of(found, read, Origin::Scan))
-        });
-        let changes: Vec<Change> = changes.into_iter().flatten().collect();
-        if !changes.is_empty() {
-            self.change(|snapshot| apply(snapshot, changes));
+        for files in files.chunks(BATCH_FILES) {
+            let changes = in_parallel(files, |id| {
+                let file = snapshot.file(*id)?;
+                let read = read::read(&file.path, file.language, self.shared.options.max_file_bytes).ok()?;
+                let found =
+                    Found { path: PathBuf::from(&*file.path), language: file.language, stamp: read.stamp };
+                Some(change_of(found, read, Origin::Scan))
+            });
+            let changes: Vec<Change> = changes.into_iter().flatten().collect();
+            if !changes.is_empty() {
+                self.change(|snapshot| apply(snapshot, changes));
+            }
         }
     }
 }

@@ -33,33 +33,10 @@ impl Workspace {
     /// symbols of their buffers. Snapshots are published while it runs.
     pub fn scan(&self, on_progress: &mut dyn FnMut(Progress), cancel: &AtomicBool) -> ScanReport {
         let started = Instant::now();
-        self.shared.exclusions.forget();
         let roots = self.roots();
         let mut report = ScanReport::default();
-        let mut found: Vec<Found> = Vec::new();
-        let mut manifests = Vec::new();
-        for root in &roots {
-            let walked = walk(root, &self.shared.exclusions, &self.shared.options, cancel);
-            found.extend(walked.files);
-            manifests.extend(walked.manifests);
-            report.skipped.extend(walked.skipped);
-        }
-        // Roots may contain each other.
-        found.sort_by(|a, b| a.path.cmp(&b.path));
-        found.dedup_by(|a, b| a.path == b.path);
-        found.truncate(self.shared.options.max_files);
-        manifests.sort();
-        manifests.dedup();
-        let manifests: Vec<_> = manifests.iter().filter_map(|path| manifest::read(path)).collect();
-
+        let found = self.find(&roots, &mut report, cancel);
         let cancelled = cancel.load(Ordering::Relaxed);
-        if !cancelled {
-            self.change(|snapshot| {
-                snapshot.manifests = manifests.into();
-                register(snapshot, &found);
-            });
-            self.read_open_neighbours();
-        }
         let mut keep = Vec::new();
         if !cancelled {
             keep = self.read_caches(&roots, &found, &mut report);
@@ -88,6 +65,45 @@ impl Workspace {
             .sum();
         report.milliseconds = started.elapsed().as_secs_f64() * 1e3;
         report
+    }
+
+    /// Walks all roots and learns which files seem to define which names, without parsing any: what a scan does first.
+    /// Then [`Workspace::definitions`] finds every name, and an opened file has what it imports.
+    pub fn scan_names(&self, cancel: &AtomicBool) {
+        let found = self.find(&self.roots(), &mut ScanReport::default(), cancel);
+        if !found.is_empty() {
+            self.read_names(cancel);
+            self.read_open_neighbours();
+        }
+    }
+
+    /// Walks the roots and makes their files known; none if cancelled.
+    fn find(&self, roots: &[PathBuf], report: &mut ScanReport, cancel: &AtomicBool) -> Vec<Found> {
+        self.shared.exclusions.forget();
+        let mut found: Vec<Found> = Vec::new();
+        let mut manifests = Vec::new();
+        for root in roots {
+            let walked = walk(root, &self.shared.exclusions, &self.shared.options, cancel);
+            found.extend(walked.files);
+            manifests.extend(walked.manifests);
+            report.skipped.extend(walked.skipped);
+        }
+        // Roots may contain each other.
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        found.dedup_by(|a, b| a.path == b.path);
+        found.truncate(self.shared.options.max_files);
+        manifests.sort();
+        manifests.dedup();
+        let manifests: Vec<_> = manifests.iter().filter_map(|path| manifest::read(path)).collect();
+        if cancel.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        self.change(|snapshot| {
+            snapshot.manifests = manifests.into();
+            register(snapshot, &found);
+        });
+        self.read_open_neighbours();
+        found
     }
 
     /// The files that must be read, those near open files first.
