@@ -15,6 +15,8 @@ pub(super) enum Reason {
     JustImported(u32),
     /// One of a module's definitions, the module being imported and not used yet.
     InModule(u32),
+    /// One of the definitions of a module that the enclosing definition names, or of one imported whole.
+    OfUsedModule,
     /// A method called on something of unknown type, the only one of its name.
     UniqueMember,
     /// One of the definitions of the file's header, source or tests.
@@ -31,6 +33,7 @@ impl Reason {
             Self::JustImported(_) => 0.7,
             Self::TypeOfUsed => 0.6,
             Self::Imported(_) => 0.5,
+            Self::OfUsedModule => 0.45,
             Self::Used(Via::Unimported) => 0.4,
             Self::UniqueMember => 0.35,
             Self::InModule(_) => 0.3,
@@ -38,12 +41,17 @@ impl Reason {
         }
     }
 
+    /// Whether the code at the cursor asks for it, rather than that it might.
+    pub fn is_use(self) -> bool {
+        matches!(self, Self::Used(_) | Self::TypeOfUsed | Self::UniqueMember)
+    }
+
     /// How often it changes while one types: what changes least is written first.
     pub fn volatility(self) -> u8 {
         match self {
             Self::Imported(_) | Self::Sibling => 0,
             Self::JustImported(_) | Self::InModule(_) => 1,
-            Self::Used(_) | Self::TypeOfUsed => 2,
+            Self::Used(_) | Self::TypeOfUsed | Self::OfUsedModule => 2,
             Self::UniqueMember => 3,
         }
     }
@@ -65,6 +73,7 @@ impl Reason {
                 format!("{kind} `{name}` imported at line {} and not used yet", line + 1)
             }
             Self::InModule(line) => format!("{kind} `{name}` of the module imported at line {}", line + 1),
+            Self::OfUsedModule => format!("{kind} `{name}` of a module that is used here"),
             Self::UniqueMember => format!("{kind} `{name}` called here, the only one of that name"),
             Self::Sibling => format!("{kind} `{name}` of a file that belongs to this one"),
         }

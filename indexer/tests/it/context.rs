@@ -287,7 +287,7 @@ int main(void)
 }
 "#,
         expect![[r#"
-            --- include/stock.h (struct `stock_t` used here, through the import at line 2; function `stock_open` used here, through the import at line 2; constant `STOCK_LIMIT` used here, through the import at line 2; function `stock_reserve` used here, through the import at line 2)
+            --- include/stock.h (struct `stock_t` used here, through the import at line 2; function `stock_open` used here, through the import at line 2; constant `STOCK_LIMIT` used here, through the import at line 2; function `stock_reserve` used here, through the import at line 2; enum `stock_state` of a module that is used here)
             // Goods in a warehouse.
             typedef struct stock {
                 char name[16];
@@ -297,6 +297,10 @@ int main(void)
             stock_t *stock_open(const char *path, int flags);
             int stock_reserve(stock_t *stock, amount_t amount);
             #define STOCK_LIMIT 10
+            enum stock_state {
+                STOCK_OPEN,
+                STOCK_CLOSED,
+            }
             --- include/types.h (type `amount_t` used here, through the import at line 2)
             typedef unsigned int amount_t;
         "#]],
@@ -384,13 +388,16 @@ func main() {
 }
 "#,
         expect![[r#"
-            --- stock/stock.go (function `Open` used here, imported at line 3; struct `Stock` in the signature of what is used here)
+            --- stock/stock.go (function `Open` used here, imported at line 3; struct `Stock` in the signature of what is used here; struct `Reservation` of a module that is used here)
             // Stock is goods in a warehouse.
             type Stock struct {
                 Name string
                 count, limit int
             }
             func (s *Stock) Reserve(amount int) (*Reservation, error)
+            type Reservation struct {
+                Amount int
+            }
             func Open(path string) (*Stock, error)
             --- util.go (function `must` used here, of the same package)
             func must(err error)
