@@ -44,7 +44,10 @@ fn main() {
     );
     println!("  {cpu_seconds:.2} s of CPU: {:.0} lines a CPU second", report.lines as f64 / cpu_seconds);
     if let Some((elapsed, files)) = first_progress {
-        println!("first snapshot after {:.0} ms ({files} files found)", elapsed.as_secs_f64() * 1e3);
+        println!(
+            "first parsed files published after {:.0} ms ({files} files found)",
+            elapsed.as_secs_f64() * 1e3
+        );
     }
     println!(
         "memory: {:.1} MB in the index, {:.1} MB resident more than before",
@@ -105,6 +108,71 @@ fn main() {
     measure_edits(&workspace, &files);
     measure_steadiness(&workspace, &files);
     measure_recall(&workspace, &root, &files);
+    measure_member_recall(&workspace, &root, &files);
+}
+
+/// Cuts lines behind a dot, where the member's name is one that a single type of one other file of the language has:
+/// how often the context of 1,024 tokens has that member with its signature.
+fn measure_member_recall(workspace: &Workspace, root: &Path, files: &[PathBuf]) {
+    let snapshot = workspace.snapshot();
+    let mut random = Random(5);
+    let mut tally: std::collections::BTreeMap<&'static str, (usize, usize)> = Default::default();
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    for _ in 0..40_000 {
+        let path = &files[random.below(files.len())];
+        let (Ok(text), Some(language)) = (std::fs::read_to_string(path), Language::from_path(path)) else {
+            continue;
+        };
+        let from = random.below(text.len().max(1));
+        let Some(dot) = text.get(from..).and_then(|rest| rest.find('.')).map(|at| from + at) else {
+            continue;
+        };
+        let start = dot + 1;
+        let name = &text[start..start + text[start..].find(|c| !is_word(c)).unwrap_or(0)];
+        let line = text[..dot].rsplit('\n').next().unwrap_or("");
+        let skipped = ["import ", "//", "#", "*", ">>>", "from "];
+        if name.len() < 4 || skipped.iter().any(|word| line.contains(word)) || !line.ends_with(is_word) {
+            continue;
+        }
+        let relative = path.strip_prefix(root).map(|path| path.display().to_string()).unwrap_or_default();
+        let definitions = snapshot.definitions(name);
+        let of_language =
+            |definition: &&SymbolInfo| Language::from_path(Path::new(&definition.path)) == Some(language);
+        let mut definitions = definitions.iter().filter(of_language);
+        let (Some(wanted), None) = (definitions.next(), definitions.next()) else { continue };
+        if wanted.path == relative || wanted.kind != SymbolKind::Method {
+            continue;
+        }
+        let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
+        let holed = format!("{}{}", &text[..start], &text[end..]);
+        let visible = start.saturating_sub(4000)..(start + 2000).min(holed.len());
+        let query = Query {
+            path,
+            text: &holed,
+            offset: start,
+            visible,
+            budget: 1024,
+            measure: &|text: &str| text.len() / 3,
+            recent: &[],
+        };
+        let items = snapshot.context(&query);
+        let found = items.iter().any(|item| item.text.split(|c| !is_word(c)).any(|word| word == name));
+        if !found && std::env::args().any(|argument| argument == "--misses") {
+            println!(
+                "miss of a member {relative}: {line}.{name} -> {} {}",
+                wanted.path, wanted.qualified_name
+            );
+        }
+        let counts = tally.entry(language.name()).or_default();
+        *counts = (counts.0 + usize::from(found), counts.1 + 1);
+        if tally.values().map(|(_, count)| count).sum::<usize>() >= 400 {
+            break;
+        }
+    }
+    for (language, (found, count)) in tally {
+        let part = found as f64 / count as f64 * 100.0;
+        println!("recall of members, {language}: {found} of {count} ({part:.1}%)");
+    }
 }
 
 /// Cuts lines at calls of what one other file defines: how often the context of 1,024 tokens has that definition.
@@ -127,7 +195,9 @@ fn measure_recall(workspace: &Workspace, root: &Path, files: &[PathBuf]) {
             continue;
         }
         // Members of unknown receivers are another question.
-        if line.ends_with('.') {
+        let qualifier = line.trim_end_matches("::");
+        let of_type = qualifier[qualifier.trim_end_matches(is_word).len()..].starts_with(char::is_uppercase);
+        if line.ends_with('.') || (line.ends_with("::") && of_type) {
             continue;
         }
         let definitions = snapshot.definitions(name);

@@ -10,6 +10,7 @@ use std::{ops::Range, path::Path, sync::Arc};
 mod candidates;
 mod excerpts;
 mod reason;
+mod receiver;
 
 use candidates::{Candidate, Names, candidates, names_in_scope};
 use excerpts::Excerpt;

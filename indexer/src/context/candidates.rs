@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{MAX_CANDIDATES, Query, overlap, reason::Reason};
+use super::{MAX_CANDIDATES, Query, overlap, reason::Reason, receiver::receivers};
 use crate::{
     imports::Importer,
     index::{FileId, SymbolId},
@@ -161,6 +161,15 @@ pub(super) fn candidates(
             unique_member(snapshot, &importer, word.text).inspect(|id| found.add(*id, Reason::UniqueMember));
         }
     }
+    let asked = receivers(&resolver, query.text, query.offset, scope);
+    found.add_all(&asked.types, Reason::Receiver);
+    used.extend(&asked.types);
+    for module in &asked.modules {
+        match module {
+            Resolved::Module(files) => found.add_module(files, Reason::OfReceiver),
+            Resolved::Package(_) | Resolved::Symbols(_) => {}
+        }
+    }
     for files in resolver.whole_modules() {
         found.add_module(&files, Reason::OfUsedModule);
     }
@@ -187,6 +196,12 @@ pub(super) fn candidates(
         }
     }
     found.without_repeated_members()
+}
+
+/// Whether a file is there to pass on what the files beside it define.
+fn stands_for_directory(path: &std::path::Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    matches!(stem, Some("__init__" | "mod" | "lib" | "index"))
 }
 
 /// How often the file names each import's binding, by hash; the word that the cursor touches does not count.
@@ -239,7 +254,7 @@ impl Found<'_> {
     /// What a module defines for others.
     fn add_module(&mut self, files: &[FileId], reason: Reason) {
         let limit = match reason {
-            Reason::OfUsedModule => MAX_USED_MODULE_DEFINITIONS,
+            Reason::OfReceiver | Reason::OfUsedModule => MAX_USED_MODULE_DEFINITIONS,
             _ => MAX_MODULE_DEFINITIONS,
         };
         for file in files.iter().take(4) {
@@ -255,6 +270,19 @@ impl Found<'_> {
             });
             for (symbol, _) in top.take(limit) {
                 self.add(SymbolId { file: *file, symbol }, reason);
+            }
+            let Some(file) = self.snapshot.file(*file).filter(|file| stands_for_directory(&file.path)) else {
+                continue;
+            };
+            let importer = Importer { path: &file.path, language: file.language, symbols };
+            let passed_on =
+                symbols.imports.iter().filter(|import| !symbols.text(import.name).starts_with('_'));
+            for import in passed_on.take(limit) {
+                if let Some(Resolved::Symbols(ids)) =
+                    resolve::resolve_import(self.snapshot, &importer, import)
+                {
+                    self.add_all(&ids, reason);
+                }
             }
         }
     }

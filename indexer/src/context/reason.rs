@@ -5,6 +5,10 @@ use crate::resolve::Via;
 /// Why a definition is a candidate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Reason {
+    /// The type of something whose members the cursor's line asks for.
+    Receiver,
+    /// One of the definitions of a module that the cursor's line asks for.
+    OfReceiver,
     /// The enclosing definition names it.
     Used(Via),
     /// A type in the signature of something used.
@@ -26,14 +30,16 @@ pub(super) enum Reason {
 impl Reason {
     pub fn score(self) -> f32 {
         match self {
+            Self::Receiver => 1.1,
             Self::Used(Via::Import(_)) => 1.0,
+            Self::OfReceiver => 0.95,
             Self::Used(Via::SameFile) => 0.9,
             Self::Used(Via::SamePackage) => 0.85,
             Self::Used(Via::WholeImport(_)) => 0.8,
             Self::JustImported(_) => 0.7,
             Self::TypeOfUsed => 0.6,
             Self::Imported(_) => 0.5,
-            Self::OfUsedModule => 0.45,
+            Self::OfUsedModule => 0.33,
             Self::Used(Via::Unimported) => 0.4,
             Self::UniqueMember => 0.35,
             Self::InModule(_) => 0.3,
@@ -43,7 +49,7 @@ impl Reason {
 
     /// Whether the code at the cursor asks for it, rather than that it might.
     pub fn is_use(self) -> bool {
-        matches!(self, Self::Used(_) | Self::TypeOfUsed | Self::UniqueMember)
+        matches!(self, Self::Receiver | Self::Used(_) | Self::TypeOfUsed | Self::UniqueMember)
     }
 
     /// How often it changes while one types: what changes least is written first.
@@ -51,7 +57,8 @@ impl Reason {
         match self {
             Self::Imported(_) | Self::Sibling => 0,
             Self::JustImported(_) | Self::InModule(_) => 1,
-            Self::Used(_) | Self::TypeOfUsed | Self::OfUsedModule => 2,
+            Self::Receiver | Self::Used(_) | Self::TypeOfUsed | Self::OfUsedModule => 2,
+            Self::OfReceiver => 3,
             Self::UniqueMember => 3,
         }
     }
@@ -73,6 +80,8 @@ impl Reason {
                 format!("{kind} `{name}` imported at line {} and not used yet", line + 1)
             }
             Self::InModule(line) => format!("{kind} `{name}` of the module imported at line {}", line + 1),
+            Self::Receiver => format!("{kind} `{name}`, whose members the line asks for"),
+            Self::OfReceiver => format!("{kind} `{name}` of the module that the line asks for"),
             Self::OfUsedModule => format!("{kind} `{name}` of a module that is used here"),
             Self::UniqueMember => format!("{kind} `{name}` called here, the only one of that name"),
             Self::Sibling => format!("{kind} `{name}` of a file that belongs to this one"),

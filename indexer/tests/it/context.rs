@@ -63,7 +63,7 @@ def order():
             class Record:
                 id: int
                 def save(self): ...
-            --- shop/models.py (class `Stock` used here, imported at line 1)
+            --- shop/models.py (class `Stock`, whose members the line asks for)
             @dataclass
             class Stock(Record):
                 """Goods in a warehouse."""
@@ -114,7 +114,7 @@ fn order() {
 }
 "#,
         expect![[r#"
-            --- src/stock.rs (struct `Stock` used here, imported at line 1)
+            --- src/stock.rs (struct `Stock`, whose members the line asks for)
             /// Goods in a warehouse.
             pub struct Stock {
                 pub name: String,
@@ -237,7 +237,7 @@ public class Main {
 }
 "#,
         expect![[r#"
-            --- src/com/shop/model/Stock.java (class `Stock` used here, imported at line 2)
+            --- src/com/shop/model/Stock.java (class `Stock`, whose members the line asks for)
             // Goods in a warehouse.
             public class Stock extends Base<Stock> implements Named {
                 public static final int LIMIT = 10;
@@ -442,7 +442,7 @@ namespace Shop.App
 }
 "#,
         expect![[r#"
-            --- Model/Stock.cs (class `Stock` used here, through the import at line 2)
+            --- Model/Stock.cs (class `Stock`, whose members the line asks for)
             /// Goods in a warehouse.
             public class Stock : Base, INamed {
                 public string Name { get; }
