@@ -14,6 +14,7 @@ mod receiver;
 
 use candidates::{Candidate, Names, candidates, names_in_scope};
 use excerpts::Excerpt;
+use reason::Reason;
 
 use crate::{
     Language,
@@ -57,8 +58,9 @@ pub struct ContextItem {
 
 /// Candidates that are rendered: a bound on the work.
 const MAX_CANDIDATES: usize = 96;
-/// Members of one type, at most.
+/// Members of one type, at most; and of one whose members the cursor's line asks for.
 const MAX_MEMBERS: usize = 40;
+const MAX_MEMBERS_OF_RECEIVER: usize = 100;
 /// No single definition takes more of the budget than this part of it, while others wait.
 const MAX_SHARE: f32 = 0.5;
 /// What is imported but not used here takes no more than this part, and a single one of it no more than that.
@@ -170,8 +172,10 @@ impl Snapshot {
             if left < 4 {
                 break;
             }
-            let forms =
-                [Members::Public(MAX_MEMBERS), Members::Public(16), Members::Public(6), Members::None];
+            let forms = match candidates[*position].reason {
+                Reason::Receiver => [MAX_MEMBERS_OF_RECEIVER, 60, 30, 12].map(Members::Public),
+                _ => [MAX_MEMBERS, 16, 6, 0].map(Members::Public),
+            };
             let limit = (*cost + left).min(share(MAX_SHARE).max(*cost));
             let fuller = self.fit(query, candidates[*position].id, limit, &forms, &mentioned);
             if let Some((fuller, new)) = fuller.filter(|(_, new)| new > cost) {

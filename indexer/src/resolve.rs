@@ -315,6 +315,15 @@ pub(crate) fn resolve_import(
     resolve_bounded(snapshot, importer, import, MAX_REEXPORTS)
 }
 
+/// Where an import leads without a long search: at once, or through one module that passes the name on.
+pub(crate) fn resolve_near(
+    snapshot: &Snapshot,
+    importer: &Importer<'_>,
+    import: &Import,
+) -> Option<Resolved> {
+    resolve_bounded(snapshot, importer, import, 1)
+}
+
 fn resolve_bounded(
     snapshot: &Snapshot,
     importer: &Importer<'_>,

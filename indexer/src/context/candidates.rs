@@ -278,8 +278,7 @@ impl Found<'_> {
             let passed_on =
                 symbols.imports.iter().filter(|import| !symbols.text(import.name).starts_with('_'));
             for import in passed_on.take(limit) {
-                if let Some(Resolved::Symbols(ids)) =
-                    resolve::resolve_import(self.snapshot, &importer, import)
+                if let Some(Resolved::Symbols(ids)) = resolve::resolve_near(self.snapshot, &importer, import)
                 {
                     self.add_all(&ids, reason);
                 }

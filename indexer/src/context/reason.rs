@@ -5,7 +5,7 @@ use crate::resolve::Via;
 /// Why a definition is a candidate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Reason {
-    /// The type of something whose members the cursor's line asks for.
+    /// The type of something whose members the enclosing definition uses.
     Receiver,
     /// One of the definitions of a module that the cursor's line asks for.
     OfReceiver,
@@ -80,7 +80,7 @@ impl Reason {
                 format!("{kind} `{name}` imported at line {} and not used yet", line + 1)
             }
             Self::InModule(line) => format!("{kind} `{name}` of the module imported at line {}", line + 1),
-            Self::Receiver => format!("{kind} `{name}`, whose members the line asks for"),
+            Self::Receiver => format!("{kind} `{name}`, whose members are used here"),
             Self::OfReceiver => format!("{kind} `{name}` of the module that the line asks for"),
             Self::OfUsedModule => format!("{kind} `{name}` of a module that is used here"),
             Self::UniqueMember => format!("{kind} `{name}` called here, the only one of that name"),

@@ -1,8 +1,8 @@
-//! What the cursor's line asks the members of: `module.`, `path::`, `value.`; the type of a value is taken from its
-//! annotation, from the constructor or the function that it was assigned from, or from its own class for `self`.
+//! What the code around the cursor asks the members of: `module.`, `path::`, `value.`; the type of a value is taken
+//! from its annotation, from the constructor or the function that it was assigned from, from its own class for `self`.
 //!
-//! All receivers of the line up to the cursor count, not only the last: while the rest of the line is typed, the choice
-//! stays the same.
+//! All values of the enclosing function count, and all modules of the line up to the cursor, not only what stands right
+//! before it: so the choice stays the same while one types on.
 
 use std::ops::Range;
 
@@ -13,12 +13,12 @@ use crate::{
     words::{self, words},
 };
 
-/// Receivers of one line that are looked at.
-const MAX_RECEIVERS: usize = 6;
+/// Receivers that are looked at.
+const MAX_RECEIVERS: usize = 16;
 /// Words of the expression that a value was assigned from.
 const MAX_ASSIGNED_WORDS: usize = 8;
 
-/// What the line's receivers offer.
+/// What the receivers offer.
 #[derive(Default)]
 pub(super) struct Receivers {
     pub types: Vec<SymbolId>,
@@ -36,21 +36,26 @@ pub(super) fn receivers(resolver: &Resolver<'_>, text: &str, offset: usize, scop
             None => {}
         }
     }
-    let names = words(line).filter(|word| {
-        let rest = &line[word.start + word.text.len()..];
-        [".", "?.", "->", "::", "!."].iter().any(|access| rest.starts_with(access))
-    });
-    for word in names.take(MAX_RECEIVERS) {
-        let name = word.text;
+    let function = text.get(scope.function.clone()).unwrap_or("");
+    let mut names: Vec<&str> = Vec::new();
+    for word in words(function) {
+        let rest = &function[word.start + word.text.len()..];
+        let is_asked = [".", "?.", "->", "::", "!."].iter().any(|access| rest.starts_with(access));
+        if is_asked && word.qualifier.is_none() && !names.contains(&word.text) {
+            names.push(word.text);
+        }
+    }
+    for name in names.into_iter().take(MAX_RECEIVERS) {
+        let on_line = || words(line).any(|word| word.text == name);
         match resolver.binding(name).map(|(_, resolved)| resolved) {
             Some(resolved) => match &*resolved {
                 Resolved::Symbols(ids) => add_types(&mut found, resolver, ids),
-                module => found.modules.push(module.clone()),
+                module if on_line() => found.modules.push(module.clone()),
+                _ => {}
             },
             None => {
-                for range in
-                    [scope.container.clone(), Some(scope.function.start..line_start)].into_iter().flatten()
-                {
+                let before = found.types.len();
+                for range in [scope.container.clone(), Some(scope.function.clone())].into_iter().flatten() {
                     let own = matches!(name, "self" | "this" | "cls");
                     let written = text.get(range.clone()).unwrap_or("");
                     let types = if own {
@@ -59,6 +64,9 @@ pub(super) fn receivers(resolver: &Resolver<'_>, text: &str, offset: usize, scop
                         of_value(resolver, written, name)
                     };
                     add_types(&mut found, resolver, &types);
+                }
+                if found.types.len() == before {
+                    add_types(&mut found, resolver, &namesake(resolver, name));
                 }
             }
         }
@@ -121,6 +129,25 @@ fn of_value(resolver: &Resolver<'_>, text: &str, name: &str) -> Vec<SymbolId> {
         }
     }
     last
+}
+
+/// Where nothing says what a value is, the type that it is named after: `Stock` of `stock` and `new_stock`.
+fn namesake(resolver: &Resolver<'_>, name: &str) -> Vec<SymbolId> {
+    let capitalized = |part: &str| {
+        let mut letters = part.chars();
+        letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).collect::<String>()
+    };
+    let parts: Vec<&str> = name.split('_').filter(|part| !part.is_empty()).collect();
+    let Some(last) = parts.last().filter(|last| last.len() >= 3) else { return Vec::new() };
+    let whole: String = parts.iter().map(|part| capitalized(part)).collect();
+    [whole, capitalized(last), last.to_uppercase()]
+        .iter()
+        .find_map(|name| resolver.name(name))
+        .map(|(ids, _)| ids)
+        .into_iter()
+        .flatten()
+        .filter(|id| resolver.snapshot.symbol(*id).is_some_and(|(_, _, symbol)| symbol.kind.is_type()))
+        .collect()
 }
 
 /// A guess by uniqueness is no knowledge.
