@@ -25,7 +25,9 @@ use crate::{
     runner::{Device, Runner, StepResult, Wanted},
     sampler::{Choice, Sampler},
     scheduler::{Limits, Scheduler, SequenceId},
-    speculative::{DraftModel, Drafter, Experience, RowTimes, Speculation, StepCost, Undrafted},
+    speculative::{
+        DraftModel, Drafter, Experience, RowTimes, SessionMemory, Speculation, StepCost, Undrafted,
+    },
     stop_text::StopText,
     tokenizer::{TextStream, Tokenizer},
 };
@@ -113,6 +115,13 @@ impl Arriving {
     }
 }
 
+/// What the engine's thread is asked.
+enum Message {
+    Generate(Box<Submission>),
+    /// Answered by dropping the sender.
+    ClearCache(Sender<()>),
+}
+
 struct Submission {
     request: Request,
     events: mpsc::Sender<Event>,
@@ -124,7 +133,7 @@ struct Submission {
 pub struct Engine {
     model: Model,
     context: usize,
-    submissions: Option<Sender<Submission>>,
+    messages: Option<Sender<Message>>,
     arriving: Arc<Arriving>,
     status: Arc<Mutex<EngineStatus>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -185,7 +194,18 @@ impl Engine {
             .name("lacuna-engine".into())
             .spawn(move || worker.run(&receiver))
             .map_err(|error| EngineError::Stopped(format!("its thread did not start: {error}")))?;
-        Ok(Self { model, context, submissions: Some(sender), arriving, status, thread: Some(thread) })
+        Ok(Self { model, context, messages: Some(sender), arriving, status, thread: Some(thread) })
+    }
+
+    /// Forgets what earlier requests computed, and what they were answered; running ones go on. For measurements, which
+    /// must not find their prompts in the cache.
+    pub fn clear_cache(&self) -> Result<(), EngineError> {
+        let (done, cleared) = crossbeam_channel::bounded(0);
+        let messages = self.messages.as_ref().ok_or_else(gone)?;
+        messages.send(Message::ClearCache(done)).map_err(|_| gone())?;
+        // Its sender is dropped when it is done.
+        let _ = cleared.recv();
+        Ok(())
     }
 }
 
@@ -207,11 +227,10 @@ impl Backend for Engine {
         let stop = Arc::new(AtomicBool::new(false));
         let generation = Generation::new(receiver, stop.clone());
         let submission = Submission { request, events, stop, submitted: Instant::now() };
-        let gone = || EngineError::Stopped("it was shut down; restart it".into());
-        let submissions = self.submissions.as_ref().ok_or_else(gone)?;
+        let messages = self.messages.as_ref().ok_or_else(gone)?;
         let arriving = self.arriving.of(submission.request.priority);
         arriving.fetch_add(1, Ordering::Relaxed);
-        let error = match submissions.try_send(submission) {
+        let error = match messages.try_send(Message::Generate(Box::new(submission))) {
             Ok(()) => return Ok(generation),
             Err(TrySendError::Full(_)) => EngineError::Overloaded { waiting: WAITING_LIMIT },
             Err(TrySendError::Disconnected(_)) => gone(),
@@ -229,9 +248,13 @@ impl Backend for Engine {
     }
 }
 
+fn gone() -> EngineError {
+    EngineError::Stopped("it was shut down; restart it".into())
+}
+
 impl Drop for Engine {
     fn drop(&mut self) {
-        self.submissions = None;
+        self.messages = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -294,18 +317,18 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, submissions: &Receiver<Submission>) {
+    fn run(mut self, messages: &Receiver<Message>) {
         give_way();
         loop {
             if self.active.is_empty() {
-                match self.wait(submissions) {
-                    Ok(submission) => self.accept(submission),
+                match self.wait(messages) {
+                    Ok(message) => self.take(message),
                     Err(_) => return,
                 }
             }
             loop {
-                match submissions.try_recv() {
-                    Ok(submission) => self.accept(submission),
+                match messages.try_recv() {
+                    Ok(message) => self.take(message),
                     Err(TryRecvError::Empty) => break,
                     Err(TryRecvError::Disconnected) => {
                         self.fail_all(&EngineError::Stopped("it was shut down".into()));
@@ -328,10 +351,10 @@ impl Worker {
     }
 
     /// Waits for a request; for long enough without one, unloads the model.
-    fn wait(&mut self, submissions: &Receiver<Submission>) -> Result<Submission, RecvError> {
+    fn wait(&mut self, messages: &Receiver<Message>) -> Result<Message, RecvError> {
         if let (Some(time), Some(_)) = (self.options.unload_after, &self.runner) {
-            match submissions.recv_timeout(time) {
-                Ok(submission) => return Ok(submission),
+            match messages.recv_timeout(time) {
+                Ok(message) => return Ok(message),
                 Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
                 Err(RecvTimeoutError::Timeout) => {
                     tracing::info!("the model is unloaded until the next request");
@@ -340,7 +363,7 @@ impl Worker {
                 }
             }
         }
-        submissions.recv()
+        messages.recv()
     }
 
     /// Frees the memory of both models; what their caches held is lost.
@@ -359,6 +382,21 @@ impl Worker {
             tracing::info!(ms = milliseconds(start.elapsed()), "the model is loaded again");
         }
         Ok(())
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Generate(submission) => self.accept(*submission),
+            Message::ClearCache(done) => {
+                self.scheduler.clear_cache();
+                self.experience.memory = SessionMemory::default();
+                if let Some(draft_model) = &mut self.draft_model {
+                    draft_model.reset();
+                }
+                self.publish_status();
+                drop(done);
+            }
+        }
     }
 
     fn accept(&mut self, submission: Submission) {

@@ -234,6 +234,38 @@ fn no_tokens_warm_the_cache() {
 }
 
 #[test]
+fn a_cleared_cache_knows_nothing() {
+    let engine = engine(EngineOptions::default());
+    let ask = || {
+        let output = run(&engine, request(prompt(&engine, 90, 40), 20));
+        (output.stats.cached_tokens, output.stats.drafted_tokens, output.tokens)
+    };
+    let first = ask();
+    let warm = ask();
+    assert!(warm.0 > 0 && warm.2 == first.2);
+    engine.clear_cache().unwrap();
+    assert_eq!(engine.status().kv_blocks_used, 0);
+    assert_eq!(ask(), first);
+}
+
+#[test]
+fn an_idle_model_is_unloaded_and_comes_back() {
+    let unload_after = Some(Duration::from_millis(50));
+    let draft_model = Some(Model::open(&ModelSource::Embedded).unwrap());
+    let engine =
+        engine(EngineOptions { device: Device::Cpu, unload_after, draft_model, ..EngineOptions::default() });
+    let first = run(&engine, request(prompt(&engine, 90, 40), 20));
+    let start = Instant::now();
+    while engine.status().kv_bytes > 0 {
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", engine.status());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(engine.status().weights_bytes, 0);
+    let second = run(&engine, request(prompt(&engine, 90, 40), 20));
+    assert_eq!((second.tokens, second.stats.cached_tokens), (first.tokens, 0));
+}
+
+#[test]
 fn background_work_gives_way_to_a_key_press() {
     let engine = engine(EngineOptions::default());
     let background = Request { priority: Priority::Background, ..request(vec![300; 1900], 0) };

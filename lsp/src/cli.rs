@@ -9,12 +9,12 @@ mod index;
 mod lsp;
 mod model;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::{Parser, Subcommand};
-use lacuna_inference::{Backend, Device, Engine, EngineOptions, Model, ModelSource};
+use lacuna_inference::{Backend, Engine, EngineOptions, Model, ModelSource};
 
-use crate::config::{Config, DeviceSetting};
+use crate::config::Config;
 
 /// Code completion by a model on your own machine.
 ///
@@ -85,14 +85,17 @@ fn chosen_model(argument: Option<&str>) -> String {
 
 /// Opens the model and starts the engine as the settings say.
 fn start_engine(config: &Config) -> Result<Arc<dyn Backend>, String> {
-    let model = Model::open(&source(&config.model)).map_err(|error| error.to_string())?;
-    let device = match config.device {
-        DeviceSetting::Auto => Device::Auto,
-        DeviceSetting::Cpu => Device::Cpu,
-        DeviceSetting::Cuda => Device::Cuda(0),
+    let open = |name: &str| Model::open(&source(name)).map_err(|error| error.to_string());
+    let draft_model = Some(&*config.draft_model).filter(|name| !name.is_empty());
+    let minutes = Some(config.unload_after_minutes).filter(|minutes| *minutes > 0);
+    let options = EngineOptions {
+        device: config.device.parse()?,
+        threads: config.threads,
+        draft_model: draft_model.map(open).transpose()?,
+        unload_after: minutes.map(|minutes| Duration::from_secs(60 * minutes)),
+        ..EngineOptions::default()
     };
-    let options = EngineOptions { device, threads: config.threads, ..EngineOptions::default() };
-    match Engine::start(model, options) {
+    match Engine::start(open(&config.model)?, options) {
         Ok(engine) => Ok(Arc::new(engine)),
         Err(error) => Err(error.to_string()),
     }

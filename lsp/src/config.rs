@@ -5,6 +5,7 @@
 
 use std::hash::{Hash, Hasher};
 
+use lacuna_inference::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -16,9 +17,11 @@ pub const SECTION: &str = "lacuna";
 #[serde(rename_all = "camelCase")]
 pub struct Config {
     pub model: String,
+    pub draft_model: String,
     pub prompt_style: PromptStyleSetting,
-    pub device: DeviceSetting,
+    pub device: String,
     pub threads: usize,
+    pub unload_after_minutes: u64,
     pub max_tokens: usize,
     pub max_characters: usize,
     pub deadline_ms: u64,
@@ -44,14 +47,6 @@ pub enum PromptStyleSetting {
     Auto,
     Fim,
     Chat,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceSetting {
-    Auto,
-    Cpu,
-    Cuda,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -97,9 +92,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             model: "embedded".into(),
+            draft_model: String::new(),
             prompt_style: PromptStyleSetting::Auto,
-            device: DeviceSetting::Auto,
+            device: Device::Auto.to_string(),
             threads: 0,
+            unload_after_minutes: 0,
             max_tokens: 96,
             max_characters: 2000,
             deadline_ms: 3000,
@@ -133,6 +130,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What an engine is started with: when it changes, the engine is started anew.
+    pub fn engine(&self) -> (&str, &str, &str, usize, u64) {
+        (&self.model, &self.draft_model, &self.device, self.threads, self.unload_after_minutes)
+    }
+
     /// Equal for settings that give equal completions; part of the result cache's key.
     pub fn fingerprint(&self) -> u64 {
         let mut hasher = rustc_hash::FxHasher::default();
@@ -143,8 +145,15 @@ impl Config {
 
 enum Kind {
     Text,
+    /// May be empty, which turns the thing off.
+    OptionalText,
+    /// As [`Device`] reads it.
+    Device,
     Choice(&'static [&'static str]),
-    Integer { min: u64, max: u64 },
+    Integer {
+        min: u64,
+        max: u64,
+    },
     TextList,
     Flag,
 }
@@ -163,6 +172,12 @@ const FIELDS: &[Field] = &[
         description: "The model that completes: `embedded` for the one inside the program, or the path of a GGUF file.",
     },
     Field {
+        key: "draftModel",
+        kind: Kind::OptionalText,
+        description: "The path of a GGUF file with a smaller model of the same vocabulary, which guesses ahead for the model; \
+            empty means none. Completions stay the same; they come sooner where the guesses are right.",
+    },
+    Field {
         key: "promptStyle",
         kind: Kind::Choice(&["auto", "fim", "chat"]),
         description: "How the model is asked. `fim` uses its fill-in-the-middle tokens, `chat` its chat template; `auto` \
@@ -170,13 +185,20 @@ const FIELDS: &[Field] = &[
     },
     Field {
         key: "device",
-        kind: Kind::Choice(&["auto", "cpu", "cuda"]),
-        description: "Where the model runs. `auto` takes a usable GPU if there is one; `cuda` is the first NVIDIA GPU.",
+        kind: Kind::Device,
+        description: "Where the model runs: `auto`, `cpu`, `cuda` or `cuda:N`. `auto` takes a usable GPU if there is one, of \
+            several the one with the most free memory; `cuda` is the first NVIDIA GPU, `cuda:1` the second.",
     },
     Field {
         key: "threads",
         kind: Kind::Integer { min: 0, max: 256 },
         description: "CPU threads for the model; 0 takes one for each core.",
+    },
+    Field {
+        key: "unloadAfterMinutes",
+        kind: Kind::Integer { min: 0, max: 10_080 },
+        description: "Minutes without a completion after which the model leaves the GPU's memory; the next completion \
+            loads it again. 0 keeps it.",
     },
     Field {
         key: "maxTokens",
@@ -319,7 +341,8 @@ pub fn schema() -> Value {
         .iter()
         .map(|field| {
             let mut property = match field.kind {
-                Kind::Text => json!({ "type": "string" }),
+                Kind::Text | Kind::OptionalText => json!({ "type": "string" }),
+                Kind::Device => json!({ "type": "string", "pattern": "^(auto|cpu|cuda(:[0-9]+)?)$" }),
                 Kind::Choice(choices) => json!({ "type": "string", "enum": choices }),
                 Kind::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
                 Kind::TextList => json!({ "type": "array", "items": { "type": "string" } }),
@@ -344,6 +367,11 @@ impl Kind {
     fn check(&self, value: &Value) -> Result<(), String> {
         let (fits, wanted) = match self {
             Kind::Text => (value.as_str().is_some_and(|text| !text.is_empty()), "a text".to_string()),
+            Kind::OptionalText => (value.is_string(), "a text".to_string()),
+            Kind::Device => (
+                value.as_str().is_some_and(|text| text.parse::<Device>().is_ok()),
+                "auto, cpu, cuda or cuda:N".to_string(),
+            ),
             Kind::Choice(choices) => (
                 value.as_str().is_some_and(|text| choices.contains(&text)),
                 format!(
@@ -445,6 +473,16 @@ mod tests {
                 the setting `lacuna.maxTokens` is -1 but must be a whole number from 1 to 2048; 96 is used
                 the setting `lacuna.promptStyle` is "FIM" but must be one of "auto", "fim", "chat"; "auto" is used
                 the setting `lacuna.statusNotifications` is 1 but must be true or false; false is used"#]],
+        );
+        check(
+            json!({ "device": "cuda:1", "draftModel": "small.gguf", "unloadAfterMinutes": 10 }),
+            expect![[r#"{"device":"cuda:1","draftModel":"small.gguf","unloadAfterMinutes":10}"#]],
+        );
+        check(
+            json!({ "device": "gpu", "draftModel": null }),
+            expect![[r#"
+                {}
+                the setting `lacuna.device` is "gpu" but must be auto, cpu, cuda or cuda:N; "auto" is used"#]],
         );
         check(
             json!([1]),

@@ -17,7 +17,7 @@ const SECTION_TITLE = 'Completion'; // src/settings.ts finds the section by it
 // Set by the extension itself.
 const INTERNAL = new Set(['statusNotifications']);
 // A workspace that is not trusted must not choose the file that is loaded or what of the machine is used.
-const RESTRICTED = new Set(['model', 'device', 'threads']);
+const RESTRICTED = new Set(['model', 'draftModel', 'device', 'threads']);
 
 const COPIED = [
   'type', 'enum', 'default', 'minimum', 'maximum', 'items', 'pattern', 'minItems', 'maxItems', 'uniqueItems',

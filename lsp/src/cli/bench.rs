@@ -71,6 +71,10 @@ pub struct Arguments {
     #[arg(long, value_enum, default_value_t = Switch::On)]
     spec: Switch,
 
+    /// A GGUF file with a smaller model of the same vocabulary, which guesses where nothing repeats
+    #[arg(long, value_name = "PATH")]
+    draft_model: Option<String>,
+
     /// Directory of source files for prompts
     #[arg(long, value_name = "DIR", default_value = ".")]
     corpus: PathBuf,
@@ -94,6 +98,13 @@ enum Switch {
     Off,
 }
 
+impl Arguments {
+    /// Tokens before the generated ones where decoding is measured.
+    fn depth(&self) -> usize {
+        self.context_depth.or(self.prompt.first().copied()).unwrap_or(512)
+    }
+}
+
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let bench = Bench::new(arguments)?;
     let measured = match &arguments.prompts {
@@ -110,6 +121,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "load_ms": bench.load_ms,
         "weights_bytes": bench.model.gguf().byte_length(),
         "resident_bytes": process_bytes(),
+        "draft_model": bench.engine.status().draft_model,
     });
     if let (Value::Object(answer), Value::Object(measured)) = (&mut answer, measured) {
         answer.extend(measured);
@@ -124,7 +136,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 struct Bench {
     model: Model,
-    options: EngineOptions,
+    engine: Engine,
     generate: usize,
     device: String,
     threads: usize,
@@ -135,34 +147,39 @@ impl Bench {
     fn new(arguments: &Arguments) -> anyhow::Result<Self> {
         let began = Instant::now();
         let model = Model::open(&source(&chosen_model(arguments.model.as_deref())))?;
+        let draft_model = match &arguments.draft_model {
+            Some(name) => Some(Model::open(&source(name))?),
+            None => None,
+        };
         let speculation = match arguments.spec {
             Switch::On => Speculation::default(),
             Switch::Off => Speculation::Off,
         };
+        let streams = arguments.batch.iter().copied().max().unwrap_or(1);
+        let generate = arguments.r#gen as usize;
         let options = EngineOptions {
             device: arguments.device,
             threads: arguments.threads,
             speculation,
+            draft_model,
+            // Room for all streams at their full length; the engine itself sees to one of the longest.
+            cache_tokens: (arguments.depth() + generate + 64) * streams,
             ..EngineOptions::default()
         };
-        let status = Engine::start(model.clone(), options.clone())?.status();
+        let engine = Engine::start(model.clone(), options)?;
+        let status = engine.status();
         Ok(Self {
             model,
-            options,
-            generate: arguments.r#gen as usize,
+            engine,
+            generate,
             device: status.device,
             threads: status.threads,
             load_ms: milliseconds(began.elapsed()),
         })
     }
 
-    /// An engine with an empty cache that holds so many tokens.
-    fn engine(&self, cache_tokens: usize) -> anyhow::Result<Engine> {
-        Ok(Engine::start(self.model.clone(), EngineOptions { cache_tokens, ..self.options.clone() })?)
-    }
-
     /// Exactly `tokens` greedy tokens, whatever they are.
-    fn submit(&self, engine: &Engine, prompt: Vec<u32>, tokens: usize) -> anyhow::Result<Generation> {
+    fn submit(&self, prompt: Vec<u32>, tokens: usize) -> anyhow::Result<Generation> {
         let length = prompt.len();
         let request = Request {
             prompt,
@@ -174,16 +191,16 @@ impl Bench {
             constraint: None,
             priority: Priority::Interactive,
         };
-        engine.submit(request).with_context(|| {
+        self.engine.submit(request).with_context(|| {
             format!("{length} tokens and {tokens} more do not fit; the model's context is {} tokens", {
                 self.model.config().context_length
             })
         })
     }
 
-    fn complete(&self, engine: &Engine, prompt: Vec<u32>, tokens: usize) -> anyhow::Result<Output> {
+    fn complete(&self, prompt: Vec<u32>, tokens: usize) -> anyhow::Result<Output> {
         let length = prompt.len();
-        let output = self.submit(engine, prompt, tokens)?.collect_blocking()?;
+        let output = self.submit(prompt, tokens)?.collect_blocking()?;
         ensure!(
             output.tokens.len() == tokens,
             "after {length} tokens only {} of {tokens} fitted; ask for fewer: the model's context is {} tokens",
@@ -203,8 +220,8 @@ impl Bench {
             .with_context(|| format!("{}: not {{\"prompts\": [[ID, ...], ...]}}", file.display()))?;
         let mut runs = Vec::new();
         for prompt in given.prompts {
-            let engine = self.engine(0)?;
-            let output = self.complete(&engine, prompt, self.generate)?;
+            self.engine.clear_cache()?;
+            let output = self.complete(prompt, self.generate)?;
             runs.push(run_json(&output));
         }
         Ok(json!({ "runs": runs }))
@@ -212,19 +229,19 @@ impl Bench {
 
     fn own_prompts(&self, arguments: &Arguments) -> anyhow::Result<Value> {
         let mut corpus = Corpus::open(&arguments.corpus, &self.model)?;
-        self.complete(&self.engine(0)?, corpus.take(WARM_UP_TOKENS)?, 2)?;
+        self.complete(corpus.take(WARM_UP_TOKENS)?, 2)?;
         let rounds = arguments.rounds;
         let mut prefill = Vec::new();
         for &length in &arguments.prompt {
             let (mut cold, mut warm) = (Vec::new(), Vec::new());
             for _ in 0..rounds {
-                let engine = self.engine(0)?;
+                self.engine.clear_cache()?;
                 let mut prompt = corpus.take(length)?;
-                let first = self.complete(&engine, prompt.clone(), 1)?;
+                let first = self.complete(prompt.clone(), 1)?;
                 cold.push(first.stats.prefill_ms);
                 // What the next key press asks: the same with one token more.
                 prompt.extend(first.tokens);
-                warm.push(self.complete(&engine, prompt, 1)?.stats.prefill_ms);
+                warm.push(self.complete(prompt, 1)?.stats.prefill_ms);
             }
             let cold = median(&mut cold);
             prefill.push(json!({
@@ -234,7 +251,7 @@ impl Bench {
                 "first_token_warm_ms": median(&mut warm),
             }));
         }
-        let depth = arguments.context_depth.or(arguments.prompt.first().copied()).unwrap_or(512);
+        let depth = arguments.depth();
         let mut decode = Vec::new();
         for &batch in &arguments.batch {
             ensure!(batch >= 1, "--batch counts requests; the least is 1");
@@ -268,11 +285,11 @@ impl Bench {
     }
 
     fn decode(&self, corpus: &mut Corpus, depth: usize, batch: usize) -> anyhow::Result<Decode> {
-        let engine = self.engine((depth + self.generate + 64) * batch)?;
+        self.engine.clear_cache()?;
         let began = Instant::now();
         let mut running = Vec::new();
         for _ in 0..batch {
-            running.push(self.submit(&engine, corpus.take(depth)?, self.generate)?);
+            running.push(self.submit(corpus.take(depth)?, self.generate)?);
         }
         let streams = std::thread::scope(|scope| {
             let waiting: Vec<_> =

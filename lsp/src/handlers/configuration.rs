@@ -24,9 +24,7 @@ pub fn did_change_configuration(session: &Arc<Session>, params: &DidChangeConfig
 fn apply(session: &Arc<Session>, settings: &Value) {
     let before = session.configure(settings);
     let now = session.config();
-    let needs_reload =
-        before.model != now.model || before.device != now.device || before.threads != now.threads;
-    if needs_reload {
+    if before.engine() != now.engine() {
         session.load_model();
     } else {
         session.report_status();
