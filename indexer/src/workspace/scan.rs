@@ -50,7 +50,8 @@ impl Workspace {
         self.read_all(to_read, &mut report, on_progress, cancel);
         self.change(|snapshot| snapshot.lexical = Arc::default());
         if !cancel.load(Ordering::Relaxed) {
-            keep.iter().filter(|kept| read > 0 || kept.outdated).for_each(|kept| self.write_cache(kept));
+            let outdated = keep.iter().filter(|kept| read > 0 || kept.outdated);
+            outdated.for_each(|kept| self.write_cache(kept, &mut report));
         }
 
         let snapshot = self.snapshot();
