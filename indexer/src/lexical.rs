@@ -211,8 +211,7 @@ fn is_definition(family: Family, word: &Word<'_>) -> bool {
     match family {
         Family::Python => {
             let of_self = word.previous == b"self" && between == b".";
-            shallow && assigned && (alone || of_self || typed)
-                || of_self && assigned
+            assigned && (of_self || shallow && (alone || typed))
                 || word.indent == 0 && next == b',' && (alone || (word.follows_name && between == b","))
                 || word.follows_name && between == b"," && assigned
                 || word.follows_name && assigned && next == b'=' && between == b"="
