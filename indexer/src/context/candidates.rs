@@ -271,6 +271,10 @@ impl Found<'_> {
             for (symbol, _) in top.take(limit) {
                 self.add(SymbolId { file: *file, symbol }, reason);
             }
+            // To follow what a module passes on takes time: only where that very module is asked.
+            if reason != Reason::OfReceiver {
+                continue;
+            }
             let Some(file) = self.snapshot.file(*file).filter(|file| stands_for_directory(&file.path)) else {
                 continue;
             };
