@@ -10,11 +10,11 @@ use std::{
     time::Instant,
 };
 
-use lacuna_indexer::{Language, Options, Query, Workspace, syntax, tree_sitter};
+use lacuna_indexer::{Language, Options, Query, SymbolInfo, SymbolKind, Workspace, syntax, tree_sitter};
 
 fn main() {
     let Some(directory) = std::env::args().nth(1) else {
-        eprintln!("usage: measure DIR");
+        eprintln!("usage: measure DIR [--misses]");
         std::process::exit(2);
     };
     let root = Path::new(&directory).canonicalize().unwrap_or_else(|error| {
@@ -44,7 +44,10 @@ fn main() {
     );
     println!("  {cpu_seconds:.2} s of CPU: {:.0} lines a CPU second", report.lines as f64 / cpu_seconds);
     if let Some((elapsed, files)) = first_progress {
-        println!("first snapshot after {:.0} ms ({files} files found)", elapsed.as_secs_f64() * 1e3);
+        println!(
+            "first parsed files published after {:.0} ms ({files} files found)",
+            elapsed.as_secs_f64() * 1e3
+        );
     }
     println!(
         "memory: {:.1} MB in the index, {:.1} MB resident more than before",
@@ -58,6 +61,8 @@ fn main() {
     if files.is_empty() {
         return;
     }
+    measure_names_while_scanning(&workspace, &root, &files);
+    measure_opened_files(&workspace, &root, &files);
     let before = self::cpu_seconds();
     let mut lines = 0;
     for path in &files {
@@ -103,6 +108,71 @@ fn main() {
     measure_edits(&workspace, &files);
     measure_steadiness(&workspace, &files);
     measure_recall(&workspace, &root, &files);
+    measure_member_recall(&workspace, &root, &files);
+}
+
+/// Cuts lines behind a dot, where the member's name is one that a single type of one other file of the language has:
+/// how often the context of 1,024 tokens has that member with its signature.
+fn measure_member_recall(workspace: &Workspace, root: &Path, files: &[PathBuf]) {
+    let snapshot = workspace.snapshot();
+    let mut random = Random(5);
+    let mut tally: std::collections::BTreeMap<&'static str, (usize, usize)> = Default::default();
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    for _ in 0..40_000 {
+        let path = &files[random.below(files.len())];
+        let (Ok(text), Some(language)) = (std::fs::read_to_string(path), Language::from_path(path)) else {
+            continue;
+        };
+        let from = random.below(text.len().max(1));
+        let Some(dot) = text.get(from..).and_then(|rest| rest.find('.')).map(|at| from + at) else {
+            continue;
+        };
+        let start = dot + 1;
+        let name = &text[start..start + text[start..].find(|c| !is_word(c)).unwrap_or(0)];
+        let line = text[..dot].rsplit('\n').next().unwrap_or("");
+        let skipped = ["import ", "//", "#", "*", ">>>", "from "];
+        if name.len() < 4 || skipped.iter().any(|word| line.contains(word)) || !line.ends_with(is_word) {
+            continue;
+        }
+        let relative = path.strip_prefix(root).map(|path| path.display().to_string()).unwrap_or_default();
+        let definitions = snapshot.definitions(name);
+        let of_language =
+            |definition: &&SymbolInfo| Language::from_path(Path::new(&definition.path)) == Some(language);
+        let mut definitions = definitions.iter().filter(of_language);
+        let (Some(wanted), None) = (definitions.next(), definitions.next()) else { continue };
+        if wanted.path == relative || wanted.kind != SymbolKind::Method {
+            continue;
+        }
+        let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
+        let holed = format!("{}{}", &text[..start], &text[end..]);
+        let visible = start.saturating_sub(4000)..(start + 2000).min(holed.len());
+        let query = Query {
+            path,
+            text: &holed,
+            offset: start,
+            visible,
+            budget: 1024,
+            measure: &|text: &str| text.len() / 3,
+            recent: &[],
+        };
+        let items = snapshot.context(&query);
+        let found = items.iter().any(|item| item.text.split(|c| !is_word(c)).any(|word| word == name));
+        if !found && std::env::args().any(|argument| argument == "--misses") {
+            println!(
+                "miss of a member {relative}: {line}.{name} -> {} {}",
+                wanted.path, wanted.qualified_name
+            );
+        }
+        let counts = tally.entry(language.name()).or_default();
+        *counts = (counts.0 + usize::from(found), counts.1 + 1);
+        if tally.values().map(|(_, count)| count).sum::<usize>() >= 400 {
+            break;
+        }
+    }
+    for (language, (found, count)) in tally {
+        let part = found as f64 / count as f64 * 100.0;
+        println!("recall of members, {language}: {found} of {count} ({part:.1}%)");
+    }
 }
 
 /// Cuts lines at calls of what one other file defines: how often the context of 1,024 tokens has that definition.
@@ -120,19 +190,30 @@ fn measure_recall(workspace: &Workspace, root: &Path, files: &[PathBuf]) {
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
         let start = text[..at].trim_end_matches(is_word).len();
         let (name, line) = (&text[start..at], text[..start].rsplit('\n').next().unwrap_or(""));
-        let declares = ["def ", "fn ", "function ", "class ", "//", "#", "*"];
+        let declares = ["def ", "fn ", "function ", "class ", "//", "#", "*", ">>>"];
         if name.len() < 4 || declares.iter().any(|word| line.contains(word)) {
             continue;
         }
         // Members of unknown receivers are another question.
-        if line.ends_with('.') {
+        let qualifier = line.trim_end_matches("::");
+        let of_type = qualifier[qualifier.trim_end_matches(is_word).len()..].starts_with(char::is_uppercase);
+        if line.ends_with('.') || (line.ends_with("::") && of_type) {
             continue;
         }
         let definitions = snapshot.definitions(name);
         let relative = path.strip_prefix(root).map(|path| path.display().to_string()).unwrap_or_default();
-        if definitions.len() != 1 || definitions[0].path == relative {
+        // A bare name means no member, and nothing of another language.
+        let bare = |definition: &&SymbolInfo| {
+            definition.kind.is_callable() && definition.kind != SymbolKind::Method
+                || definition.kind.is_type()
+        };
+        let of_language =
+            |definition: &&SymbolInfo| Language::from_path(Path::new(&definition.path)) == Some(language);
+        if definitions.iter().any(|definition| definition.path == relative) {
             continue;
         }
+        let mut definitions = definitions.iter().filter(bare).filter(of_language);
+        let (Some(wanted), None) = (definitions.next(), definitions.next()) else { continue };
         let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
         let holed = format!("{}{}", &text[..start], &text[end..]);
         let visible = start.saturating_sub(4000)..(start + 2000).min(holed.len());
@@ -147,6 +228,15 @@ fn measure_recall(workspace: &Workspace, root: &Path, files: &[PathBuf]) {
         };
         let items = snapshot.context(&query);
         let found = items.iter().any(|item| item.text.split(|c| !is_word(c)).any(|word| word == name));
+        if !found && std::env::args().any(|argument| argument == "--misses") {
+            let cost: usize = items.iter().map(|item| item.cost).sum();
+            let line = text[..start].matches('\n').count() + 1;
+            let before = text[..start].rsplit('\n').next().unwrap_or("");
+            println!(
+                "miss ({cost} used) {relative}:{line} {before}{name} -> {}:{} {:?} {}",
+                wanted.path, wanted.line, wanted.kind, wanted.qualified_name
+            );
+        }
         let index = tally.iter().position(|(known, ..)| *known == language.name()).unwrap_or_else(|| {
             tally.push((language.name(), 0, 0));
             tally.len() - 1
@@ -162,6 +252,122 @@ fn measure_recall(workspace: &Workspace, root: &Path, files: &[PathBuf]) {
             "recall, {language}: {found} of {count} calls ({:.1}%)",
             found as f64 / count as f64 * 100.0
         );
+    }
+}
+
+/// Starts a scan afresh and asks at once for names: when the first is found, and then which of many, in what time.
+fn measure_names_while_scanning(complete: &Workspace, root: &Path, files: &[PathBuf]) {
+    let complete = complete.snapshot();
+    let mut random = Random(11);
+    let mut names: Vec<(String, usize)> = Vec::new();
+    while names.len() < 300 {
+        let Ok(text) = std::fs::read_to_string(&files[random.below(files.len())]) else { continue };
+        let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let name = words[random.below(words.len())];
+        let count = complete.definitions(name).len();
+        // The more places, the less a name tells.
+        if (1..=8).contains(&count) && names.iter().all(|(known, _)| known != name) {
+            names.push((name.to_owned(), count));
+        }
+    }
+    let workspace = Workspace::new(vec![root.to_owned()], Options::default());
+    let cancel = AtomicBool::new(false);
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| workspace.scan(&mut |_| {}, &cancel));
+        while !workspace.knows_names() && started.elapsed().as_secs() < 60 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        println!("names of all files known after {:.0} ms", started.elapsed().as_secs_f64() * 1e3);
+        let (mut found, mut whole) = (0, 0);
+        let mut times = Vec::new();
+        for (name, count) in &names {
+            let asked = Instant::now();
+            let definitions = workspace.definitions(name).len();
+            times.push(asked.elapsed().as_secs_f64() * 1e3);
+            found += usize::from(definitions > 0);
+            whole += usize::from(definitions >= *count);
+            if definitions < *count {
+                eprintln!("name not found in every place: {name} {definitions} of {count}");
+            }
+        }
+        let scanning = workspace.knows_names();
+        println!(
+            "  of {} names {found} found, {whole} in every place; the scan still ran at the end: {scanning}",
+            names.len()
+        );
+        print_percentiles("  a name asked for while the scan runs", &mut times);
+        cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+/// Opens a file at the start of a scan of a workspace that was never read, and one in the midst of it: when its
+/// context names every definition that it will name after the scan.
+fn measure_opened_files(complete: &Workspace, root: &Path, files: &[PathBuf]) {
+    let mut random = Random(13);
+    for (what, delay_ms) in [("at the start", 0), ("1.5 s after the start", 1500)] {
+        let (mut times, mut read, mut late) = (Vec::new(), Vec::new(), 0);
+        while times.len() + late < 20 {
+            let path = &files[random.below(files.len())];
+            let Ok(text) = std::fs::read_to_string(path) else { continue };
+            if text.len() > 96 << 10 {
+                continue;
+            }
+            let query = Query {
+                path,
+                text: &text,
+                offset: text.len(),
+                visible: 0..text.len(),
+                budget: 1024,
+                measure: &|text: &str| text.len() / 3,
+                recent: &[],
+            };
+            let imported = |workspace: &Workspace| -> Vec<(String, String)> {
+                let items = workspace.snapshot().context(&query);
+                let imported = items.into_iter().filter(|item| item.reason.contains("import"));
+                imported.map(|item| (item.path, item.text)).collect()
+            };
+            complete.update(path, Some(&text));
+            let wanted = imported(complete);
+            complete.update(path, None);
+            if wanted.is_empty() {
+                continue;
+            }
+            let workspace = Workspace::new(vec![root.to_owned()], Options::default());
+            let cancel = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| workspace.scan(&mut |_| {}, &cancel));
+                std::thread::sleep(std::time::Duration::from_millis(delay_ms));
+                let opened = Instant::now();
+                let (taken, taken_text) = (&workspace, &text);
+                let taking_in = scope.spawn(move || {
+                    taken.update(path, Some(taken_text));
+                    opened.elapsed().as_secs_f64() * 1e3
+                });
+                let there = || {
+                    let now = imported(&workspace);
+                    wanted.iter().all(|item| now.contains(item))
+                };
+                loop {
+                    let elapsed = opened.elapsed();
+                    if there() {
+                        times.push(elapsed.as_secs_f64() * 1e3);
+                        break;
+                    }
+                    if elapsed.as_secs() >= 3 {
+                        late += 1;
+                        eprintln!("late: {}", path.display());
+                        break;
+                    }
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
+                read.extend(taking_in.join());
+                cancel.store(true, std::sync::atomic::Ordering::Relaxed);
+            });
+        }
+        println!("context of a file opened {what}: {late} of 20 not whole after 3 s; of the others:");
+        print_percentiles("  definitions of its imports are there after", &mut times);
+        print_percentiles("  the call that takes the file in, and all that it may need, took", &mut read);
     }
 }
 

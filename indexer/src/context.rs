@@ -10,9 +10,11 @@ use std::{ops::Range, path::Path, sync::Arc};
 mod candidates;
 mod excerpts;
 mod reason;
+mod receiver;
 
 use candidates::{Candidate, Names, candidates, names_in_scope};
 use excerpts::Excerpt;
+use reason::Reason;
 
 use crate::{
     Language,
@@ -55,13 +57,18 @@ pub struct ContextItem {
 }
 
 /// Candidates that are rendered: a bound on the work.
-const MAX_CANDIDATES: usize = 64;
-/// Members of one type, at most.
+const MAX_CANDIDATES: usize = 96;
+/// Members of one type, at most; and of one whose members the cursor's line asks for.
 const MAX_MEMBERS: usize = 40;
+const MAX_MEMBERS_OF_RECEIVER: usize = 100;
 /// No single definition takes more of the budget than this part of it, while others wait.
 const MAX_SHARE: f32 = 0.5;
-/// No excerpt takes more of the budget than this part of it.
+/// What is imported but not used here takes no more than this part, and a single one of it no more than that.
+const MAX_BACKGROUND_SHARE: f32 = 0.5;
+const MAX_BACKGROUND_ITEM_SHARE: f32 = 0.12;
+/// No excerpt takes more of the budget than this part of it, nor all of them together more than that.
 const MAX_EXCERPT_SHARE: f32 = 0.25;
+const MAX_EXCERPTS_SHARE: f32 = 0.5;
 /// A text larger than this that is not in the index is not parsed for its imports.
 const MAX_UNINDEXED_BYTES: usize = 512 << 10;
 
@@ -93,7 +100,9 @@ impl Snapshot {
         self.pack(query, &path, candidates, excerpts, &names)
     }
 
-    /// Fills the budget by score, then writes: definitions by file, least-changing first, then excerpts.
+    /// Fills the budget by score: first with the head of every definition, so that many names are known, then, with
+    /// what is left, with members and documentation. Then writes: definitions by file, least-changing first, then
+    /// excerpts.
     fn pack(
         &self,
         query: &Query<'_>,
@@ -107,26 +116,36 @@ impl Snapshot {
             Excerpt(usize),
         }
         let mentioned = |name: &str| names.hashes.contains(&name_hash(name));
-        let definitions =
-            candidates.iter().enumerate().map(|(at, c)| (c.reason.score(), Piece::Definition(at)));
-        let others = excerpts.iter().enumerate().map(|(at, excerpt)| (excerpt.score, Piece::Excerpt(at)));
-        let mut by_score: Vec<(f32, Piece)> = definitions.chain(others).collect();
-        by_score.sort_by(|(left, _), (right, _)| right.total_cmp(left));
-        let mut left = query.budget;
+        let definitions = candidates
+            .iter()
+            .enumerate()
+            .map(|(at, c)| ((c.reason.score(), c.weight), Piece::Definition(at)));
+        let others =
+            excerpts.iter().enumerate().map(|(at, excerpt)| ((excerpt.score, 0), Piece::Excerpt(at)));
+        let mut by_score: Vec<((f32, u32), Piece)> = definitions.chain(others).collect();
+        by_score
+            .sort_by(|((left, light), _), ((right, heavy), _)| right.total_cmp(left).then(heavy.cmp(light)));
         let share = |part: f32| ((query.budget as f32 * part) as usize).max(1);
+        let mut left = query.budget;
+        let (mut background, mut quoted) = (share(MAX_BACKGROUND_SHARE), share(MAX_EXCERPTS_SHARE));
         let mut chosen: Vec<(usize, String, usize)> = Vec::new();
         let mut shown: Vec<(usize, usize)> = Vec::new();
         for (_, piece) in by_score.into_iter().take(MAX_CANDIDATES) {
             match piece {
                 Piece::Definition(position) => {
-                    let id = candidates[position].id;
+                    let Candidate { id, reason, .. } = candidates[position];
                     if shown.iter().any(|(at, _)| excerpts[*at].shows(self, id)) {
                         continue;
                     }
-                    let limit = left.min(share(MAX_SHARE));
-                    let fitted = self.fit(query, id, limit, &mentioned);
-                    if let Some((text, cost)) = fitted {
+                    let (form, limit) = match reason.is_use() {
+                        true => (Members::None, left.min(share(MAX_SHARE))),
+                        false => {
+                            (Members::Unexplained, left.min(background).min(share(MAX_BACKGROUND_ITEM_SHARE)))
+                        }
+                    };
+                    if let Some((text, cost)) = self.fit(query, id, limit, &[form], &mentioned) {
                         left -= cost;
+                        background -= if reason.is_use() { 0 } else { cost };
                         chosen.push((position, text, cost));
                     }
                 }
@@ -138,14 +157,30 @@ impl Snapshot {
                         continue;
                     }
                     let cost = (query.measure)(&excerpts[position].text);
-                    if cost <= left.min(share(MAX_EXCERPT_SHARE)) {
+                    if cost <= left.min(quoted).min(share(MAX_EXCERPT_SHARE)) {
                         left -= cost;
+                        quoted -= cost;
                         shown.push((position, cost));
                     }
                 }
             }
             if left < 4 {
                 break;
+            }
+        }
+        for (position, text, cost) in &mut chosen {
+            if left < 4 {
+                break;
+            }
+            let forms = match candidates[*position].reason {
+                Reason::Receiver => [MAX_MEMBERS_OF_RECEIVER, 60, 30, 12].map(Members::Public),
+                _ => [MAX_MEMBERS, 16, 6, 0].map(Members::Public),
+            };
+            let limit = (*cost + left).min(share(MAX_SHARE).max(*cost));
+            let fuller = self.fit(query, candidates[*position].id, limit, &forms, &mentioned);
+            if let Some((fuller, new)) = fuller.filter(|(_, new)| new > cost) {
+                left -= new - *cost;
+                (*text, *cost) = (fuller, new);
             }
         }
         chosen.sort_unstable_by_key(|(position, ..)| *position);
@@ -161,18 +196,18 @@ impl Snapshot {
         items
     }
 
-    /// A definition with as many of its members as the limit allows.
+    /// A definition in the first of these forms that the limit allows.
     fn fit(
         &self,
         query: &Query<'_>,
         id: SymbolId,
         limit: usize,
+        forms: &[Members],
         mentioned: &dyn Fn(&str) -> bool,
     ) -> Option<(String, usize)> {
-        let sizes = [Members::Public(MAX_MEMBERS), Members::Public(16), Members::Public(6), Members::None];
         let mut previous = String::new();
-        for members in sizes {
-            let text = render::definition(self, id, members, mentioned);
+        for members in forms {
+            let text = render::definition(self, id, *members, mentioned);
             if text.is_empty() || text == previous {
                 continue;
             }

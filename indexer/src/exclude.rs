@@ -3,6 +3,7 @@
 //! The walk and single questions share these rules, so a file that the walk leaves out is excluded everywhere.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -68,14 +69,22 @@ const SECRET_SUFFIXES: &[&str] = &[
 /// Secret as data files; as source files they are ordinary modules.
 const SECRET_STEMS: &[&str] = &["credentials", "credential", "secrets", "secret", "passwords", "password"];
 
-/// Whether a file's name alone says that it holds secrets. Compared without regard to case.
+/// Whether a file's path alone says that it holds secrets. Compared without regard to case.
 pub(crate) fn is_secret(path: &Path) -> bool {
-    let lower = |name: &std::ffi::OsStr| name.to_string_lossy().to_lowercase();
-    let directories = path.parent().into_iter().flat_map(Path::components);
-    if directories.map(|part| lower(part.as_os_str())).any(|name| SECRET_DIRECTORIES.contains(&name.as_str()))
-    {
-        return true;
-    }
+    path.parent().into_iter().flat_map(Path::components).any(|part| is_secret_directory(part.as_os_str()))
+        || is_secret_file(path)
+}
+
+fn lower(name: &OsStr) -> String {
+    name.to_string_lossy().to_lowercase()
+}
+
+fn is_secret_directory(name: &OsStr) -> bool {
+    SECRET_DIRECTORIES.contains(&lower(name).as_str())
+}
+
+/// By the last component.
+fn is_secret_file(path: &Path) -> bool {
     let Some(name) = path.file_name().map(lower) else { return false };
     let stem = name.trim_start_matches('.').split('.').next().unwrap_or("");
     SECRET_NAMES.contains(&name.as_str())
@@ -85,7 +94,7 @@ pub(crate) fn is_secret(path: &Path) -> bool {
 }
 
 /// The rules of one directory, weakest first.
-type Rules = Arc<[Gitignore]>;
+pub(crate) type Rules = Arc<[Gitignore]>;
 
 /// Directories whose rules are remembered; beyond it the memory starts afresh.
 const MAX_REMEMBERED: usize = 20_000;
@@ -128,29 +137,42 @@ impl Exclusions {
         false
     }
 
-    /// Whether a walk leaves this entry out, given that it did not leave out the directory it is in.
-    pub fn excludes_entry(&self, root: &Path, path: &Path, is_directory: bool) -> bool {
+    /// Whether a walk leaves this entry of a directory out, given that it did not leave out the directory itself.
+    /// `rules` are those of the directory.
+    pub fn excludes_entry(&self, rules: &[Rules], path: &Path, is_directory: bool) -> bool {
         let secret = match is_directory {
-            true => is_secret(&path.join("_")),
-            false => is_secret(path.strip_prefix(root).unwrap_or(path)),
+            true => path.file_name().is_some_and(is_secret_directory),
+            false => is_secret_file(path),
         };
-        secret || (is_directory && is_generated(path)) || self.is_ignored(root, path, is_directory)
+        secret || (is_directory && is_generated(path)) || self.is_ignored_by(rules, path, is_directory)
     }
 
-    /// The nearest directory's rules decide; those above the root count up to the repository that contains it.
-    fn is_ignored(&self, root: &Path, path: &Path, is_directory: bool) -> bool {
+    /// The rules that count for the entries of a directory, the nearest first; those above the root count up to the
+    /// repository that contains it.
+    pub fn rules_for(&self, root: &Path, directory: &Path) -> Vec<Rules> {
         let top = self.top_of(root);
-        for directory in path.ancestors().skip(1).take_while(|directory| directory.starts_with(&top)) {
-            for rules in self.rules_of(directory).iter().rev() {
-                match rules.matched(path, is_directory) {
-                    Match::Ignore(_) => return true,
-                    Match::Whitelist(_) => return false,
-                    Match::None => {}
-                }
+        let above = directory.ancestors().take_while(|directory| directory.starts_with(&top));
+        above.map(|directory| self.rules_of(directory)).filter(|rules| !rules.is_empty()).collect()
+    }
+
+    fn is_ignored(&self, root: &Path, path: &Path, is_directory: bool) -> bool {
+        let Some(directory) = path.parent() else { return false };
+        self.is_ignored_by(&self.rules_for(root, directory), path, is_directory)
+    }
+
+    /// The nearest directory's rules decide.
+    fn is_ignored_by(&self, rules: &[Rules], path: &Path, is_directory: bool) -> bool {
+        for rules in rules.iter().flat_map(|rules| rules.iter().rev()) {
+            match rules.matched(path, is_directory) {
+                Match::Ignore(_) => return true,
+                Match::Whitelist(_) => return false,
+                Match::None => {}
             }
         }
         let global = self.global.get_or_init(|| Gitignore::global().0);
-        path.starts_with(global.path()) && global.matched(path, is_directory).is_ignore()
+        !global.is_empty()
+            && path.starts_with(global.path())
+            && global.matched(path, is_directory).is_ignore()
     }
 
     fn top_of(&self, root: &Path) -> PathBuf {

@@ -96,6 +96,11 @@ pub(crate) fn targets(snapshot: &Snapshot, importer: &Importer<'_>, import: &Imp
     }
 }
 
+/// Where a Rust path leads that stands in code instead of in a `use`.
+pub(crate) fn path_targets(snapshot: &Snapshot, importer: &Importer<'_>, path: &str) -> Vec<Target> {
+    rust::targets(snapshot, importer, path, None, ImportKind::One)
+}
+
 /// `a.b.C`: `C` of package `a.b`; else (a nested type, a static member) `b.C` of package `a`.
 fn package_targets(source: &str, name: Option<&str>, kind: ImportKind) -> Vec<Target> {
     let mut targets = Vec::new();

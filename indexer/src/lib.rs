@@ -17,6 +17,7 @@ mod extract;
 mod imports;
 mod index;
 pub mod language;
+mod lexical;
 mod manifest;
 mod members;
 mod query;
@@ -76,6 +77,9 @@ pub struct ScanReport {
     /// Files that had not changed since they were kept on disk.
     pub from_cache: usize,
     pub skipped: Vec<Skipped>,
+    /// Why nothing is kept on disk for the next start, where that was wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
     pub milliseconds: f64,
 }
 

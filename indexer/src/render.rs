@@ -8,6 +8,8 @@ pub(crate) enum Members {
     /// All that are not private, at most this many.
     Public(usize),
     None,
+    /// Nor the line of documentation: what else there is to know goes before it.
+    Unexplained,
 }
 
 /// `mentioned` says which members come first where not all fit: those that the code around the cursor names.
@@ -35,7 +37,7 @@ pub(crate) fn definition(
         Members::Public(limit) if has_members(symbol.kind) => select(snapshot, id, limit, mentioned),
         _ => Vec::new(),
     };
-    let doc = symbols.text(symbol.doc);
+    let doc = if members == Members::Unexplained { "" } else { symbols.text(symbol.doc) };
     if layout != Layout::Indentation {
         push_doc(&mut out, language, indent, doc);
     }

@@ -44,6 +44,8 @@ pub(crate) enum Via {
     Unimported,
 }
 
+/// Imports of everything whose modules are listed.
+const MAX_WHOLE_MODULES: usize = 4;
 /// Candidates of one name that are looked at.
 const MAX_CANDIDATES: usize = 4096;
 
@@ -218,6 +220,35 @@ impl<'a> Resolver<'a> {
         (!ids.is_empty()).then_some((ids, Via::Import(line)))
     }
 
+    /// The modules that imports of everything open, as far as the imports themselves say.
+    pub fn whole_modules(&self) -> Vec<Vec<FileId>> {
+        let whole = self.importer.symbols.imports.iter().filter(|import| self.is_whole(import));
+        let files = whole.filter_map(|import| match resolve_import(self.snapshot, &self.importer, import)? {
+            Resolved::Module(files) => Some(files),
+            _ => None,
+        });
+        files.take(MAX_WHOLE_MODULES).collect()
+    }
+
+    /// Where a path leads that is written out in the code, `crate::store::Stock` or `serde_json::value`.
+    pub fn path(&self, path: &str) -> Option<Resolved> {
+        if self.importer.language.import_style() != ImportStyle::Rust || self.binding(path).is_some() {
+            return None;
+        }
+        let targets = imports::path_targets(self.snapshot, &self.importer, path);
+        targets.into_iter().find_map(|target| match target {
+            Target::Files { files, name: None } => Some(Resolved::Module(files)),
+            Target::Files { files, name: Some(name) } => {
+                let ids = files_name(self.snapshot, &files, &name, MAX_REEXPORTS);
+                match ids.is_empty() {
+                    true => files_module(self.snapshot, &files, &name, MAX_REEXPORTS).map(Resolved::Module),
+                    false => Some(Resolved::Symbols(ids)),
+                }
+            }
+            Target::Package { .. } => None,
+        })
+    }
+
     fn visibility(&self, id: FileId, file: &File, symbols: &FileSymbols, name: &str) -> Option<Via> {
         if *file.path == *self.importer.path {
             return Some(Via::SameFile);
@@ -282,6 +313,15 @@ pub(crate) fn resolve_import(
     import: &Import,
 ) -> Option<Resolved> {
     resolve_bounded(snapshot, importer, import, MAX_REEXPORTS)
+}
+
+/// Where an import leads without a long search: at once, or through one module that passes the name on.
+pub(crate) fn resolve_near(
+    snapshot: &Snapshot,
+    importer: &Importer<'_>,
+    import: &Import,
+) -> Option<Resolved> {
+    resolve_bounded(snapshot, importer, import, 1)
 }
 
 fn resolve_bounded(

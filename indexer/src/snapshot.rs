@@ -10,6 +10,7 @@ use rustc_hash::FxHashSet;
 use crate::{
     Language,
     index::{File, FileId, NameIndex, PathIndex, SymbolId},
+    lexical::Lexical,
     manifest::Manifest,
     symbols::{FileSymbols, Symbol, SymbolKind, name_hash},
 };
@@ -40,6 +41,8 @@ pub struct Snapshot {
     /// Files changed since; their symbols are in `overlay` and not to be found through `base`.
     pub(crate) stale: Arc<FxHashSet<FileId>>,
     pub(crate) overlay: Arc<NameIndex>,
+    /// While a scan runs: which files may define a name, of those that it has not read.
+    pub(crate) lexical: Arc<Lexical>,
     pub(crate) file_count: usize,
     pub(crate) symbol_count: usize,
 }
@@ -85,7 +88,7 @@ impl Snapshot {
                     + file.symbols.as_ref().map_or(0, |s| s.heap_bytes())
             })
             .sum();
-        files + (self.base.len() + self.overlay.len()) * 12
+        files + (self.base.len() + self.overlay.len()) * 12 + self.lexical.heap_bytes()
     }
 
     pub(crate) fn file(&self, id: FileId) -> Option<&Arc<File>> {

@@ -56,6 +56,7 @@ pub(crate) fn walk(root: &Path, exclusions: &Exclusions, options: &Options, canc
                 continue;
             }
         };
+        let rules = exclusions.rules_for(root, &directory);
         for entry in entries.flatten() {
             let Ok(kind) = entry.file_type() else { continue };
             // Links are not followed: what they lead to is in the workspace already, or does not belong to it.
@@ -64,14 +65,14 @@ pub(crate) fn walk(root: &Path, exclusions: &Exclusions, options: &Options, canc
             }
             let path = entry.path();
             if kind.is_dir() {
-                if !exclusions.excludes_entry(root, &path, true) {
+                if !exclusions.excludes_entry(&rules, &path, true) {
                     pending.push(path);
                 }
                 continue;
             }
             let language = Language::from_path(&path);
             let is_manifest = manifest::is_manifest(&path);
-            if (language.is_none() && !is_manifest) || exclusions.excludes_entry(root, &path, false) {
+            if (language.is_none() && !is_manifest) || exclusions.excludes_entry(&rules, &path, false) {
                 continue;
             }
             if is_manifest {

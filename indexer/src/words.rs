@@ -78,9 +78,33 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
     })
 }
 
+/// What stands before `::` in a text, each path once, as far as it is made of plain names: `a::b` of `a::b::C`, and
+/// `a::b::C` where something follows that too.
+pub(crate) fn paths(text: &str) -> Vec<&str> {
+    let mut paths: Vec<&str> = Vec::new();
+    for (end, _) in text.match_indices("::") {
+        let head = &text[..end];
+        let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+        let path = head[head.trim_end_matches(is_path).len()..].trim_start_matches(':');
+        if !path.is_empty() && !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    paths
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_are_what_stands_before_their_last_name() {
+        assert_eq!(
+            paths("a::b::C::new(x::y, a::b::d) ::e Vec::<u8>::new() é::f"),
+            ["a", "a::b", "a::b::C", "x", "Vec", "é"]
+        );
+        assert!(paths(":: : a:b").is_empty());
+    }
 
     #[test]
     fn words_carry_their_qualifier() {

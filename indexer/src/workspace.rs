@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
 };
 
 use arc_swap::ArcSwap;
@@ -11,7 +11,6 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use crate::{
     Language, Options, Snapshot,
     exclude::Exclusions,
-    imports::{self, Importer, Target},
     index::{File, FileId, NameIndex, PathIndex, normalize},
     manifest,
     read::{self, Read},
@@ -20,6 +19,7 @@ use crate::{
     walk::{Found, Stamp},
 };
 
+mod ahead;
 mod kept;
 mod scan;
 
@@ -35,13 +35,12 @@ struct Shared {
     writer: Mutex<()>,
     exclusions: Exclusions,
     options: Options,
+    /// Of files that are being read ahead of the scan, which waits meanwhile.
+    urgent: AtomicUsize,
 }
 
 /// Changed files are kept beside the name index until there are this many.
 const MAX_STALE_FILES: usize = 48;
-
-/// Files that an opened file imports and that are read at once, before the scan reaches them.
-const MAX_NEIGHBOURS: usize = 96;
 
 /// One file's new state.
 struct Change {
@@ -71,6 +70,7 @@ impl Workspace {
             writer: Mutex::new(()),
             exclusions: Exclusions::default(),
             options,
+            urgent: AtomicUsize::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -222,41 +222,6 @@ impl Workspace {
             rebuild_paths(snapshot);
             rebuild_names(snapshot);
         });
-    }
-
-    /// Reads the unread files that an open file imports, so that they count before the scan has come to them.
-    fn read_neighbours(&self, path: &Path) {
-        let snapshot = self.snapshot();
-        let Some(file) = snapshot.file_by_path(path).and_then(|id| snapshot.file(id)) else { return };
-        let Some(symbols) = &file.symbols else { return };
-        let importer = Importer { path, language: file.language, symbols };
-        let mut wanted: Vec<FileId> = Vec::new();
-        for import in symbols.imports.iter() {
-            for target in imports::targets(&snapshot, &importer, import) {
-                if let Target::Files { files, .. } = target {
-                    wanted.extend(files);
-                }
-            }
-            if wanted.len() >= MAX_NEIGHBOURS {
-                break;
-            }
-        }
-        wanted.sort_unstable();
-        wanted.dedup();
-        wanted.truncate(MAX_NEIGHBOURS);
-        let unread =
-            wanted.into_iter().filter_map(|id| snapshot.file(id)).filter(|file| file.symbols.is_none());
-        let changes: Vec<Change> = unread
-            .filter_map(|file| {
-                let read = read::read(&file.path, file.language, self.shared.options.max_file_bytes).ok()?;
-                let found =
-                    Found { path: file.path.to_path_buf(), language: file.language, stamp: read.stamp };
-                Some(change_of(found, read, Origin::Scan))
-            })
-            .collect();
-        if !changes.is_empty() {
-            self.change(|snapshot| apply(snapshot, changes));
-        }
     }
 
     fn change(&self, edit: impl FnOnce(&mut Snapshot)) {

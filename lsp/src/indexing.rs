@@ -49,6 +49,8 @@ struct Shared {
 struct Waiting {
     scan: bool,
     files: FxHashMap<PathBuf, Origin>,
+    /// A document was opened: what it imports is wanted at once.
+    opened: bool,
     ended: bool,
 }
 
@@ -85,6 +87,12 @@ impl Indexing {
         waiting.scan = true;
         drop(waiting);
         self.shared.wake.notify_all();
+    }
+
+    /// A document was opened. Unlike an edit it is taken in at once.
+    pub fn buffer_opened(&self, uri: &str, path: &Path) {
+        self.shared.lock().opened = true;
+        self.buffer_changed(uri, path);
     }
 
     /// An open document has changed.
@@ -137,7 +145,7 @@ impl Shared {
         !waiting.ended
     }
 
-    /// The next files, once nothing new has come in for a moment. `None` is the end.
+    /// The next files, a moment after the first came in, or as soon as a document is opened. `None` is the end.
     fn next_files(&self) -> Option<FxHashMap<PathBuf, Origin>> {
         let mut waiting = self.lock();
         while waiting.files.is_empty() && !waiting.ended {
@@ -146,9 +154,11 @@ impl Shared {
         if waiting.ended {
             return None;
         }
-        drop(waiting);
-        std::thread::sleep(QUIET);
-        Some(std::mem::take(&mut self.lock().files))
+        let still = |waiting: &mut Waiting| !waiting.opened && !waiting.ended;
+        let quiet = self.wake.wait_timeout_while(waiting, QUIET, still);
+        let (mut waiting, _) = quiet.unwrap_or_else(PoisonError::into_inner);
+        waiting.opened = false;
+        Some(std::mem::take(&mut waiting.files))
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{MAX_CANDIDATES, Query, overlap, reason::Reason};
+use super::{MAX_CANDIDATES, Query, overlap, reason::Reason, receiver::receivers};
 use crate::{
     imports::Importer,
     index::{FileId, SymbolId},
@@ -13,17 +13,28 @@ use crate::{
     sibling,
     snapshot::Snapshot,
     symbols::{FileSymbols, SymbolKind, name_hash},
-    words::{Word, words},
+    words::{self, Word, words},
 };
 
 /// Names of the enclosing definition that are looked up.
 const MAX_NAMES: usize = 300;
 /// Definitions of a sibling that are candidates.
 const MAX_SIBLING_DEFINITIONS: usize = 12;
+/// Definitions of a module that are candidates: of one that is imported only, and of one that is used.
+const MAX_MODULE_DEFINITIONS: usize = 12;
+const MAX_USED_MODULE_DEFINITIONS: usize = 48;
+/// Paths of the enclosing definition that are looked up.
+const MAX_PATHS: usize = 32;
+/// Modules whose definitions are candidates.
+const MAX_MODULES: usize = 12;
 
+#[derive(Clone, Copy)]
 pub(super) struct Candidate {
     pub id: SymbolId,
     pub reason: Reason,
+    /// Of two with one reason the one that the file names more often counts more, in powers of two: a single key press
+    /// seldom changes it.
+    pub weight: u32,
 }
 
 /// The names that the enclosing definition uses.
@@ -97,6 +108,8 @@ pub(super) fn candidates(
         importer,
         visible: query.visible.clone(),
         scope,
+        weight: 0,
+        modules: 0,
         list: Vec::new(),
         known: FxHashMap::default(),
     };
@@ -109,23 +122,15 @@ pub(super) fn candidates(
                     true => Reason::Imported(line),
                     false => Reason::JustImported(line),
                 };
+                let count = counts.get(&name_hash(name)).copied().unwrap_or(0);
                 if !used_in_scope {
+                    found.weight = u32::BITS - count.leading_zeros();
                     found.add_all(ids, reason);
+                    found.weight = 0;
                 }
             }
-            Resolved::Module(files) if !used_in_scope && !is_used(name) => {
-                for file in files.iter().take(4) {
-                    let Some(symbols) = snapshot.symbols(*file) else { continue };
-                    let top = (0u32..).zip(symbols.symbols.iter()).filter(|(_, symbol)| {
-                        symbols.is_top_level(symbol)
-                            && (symbol.kind.is_callable() || symbol.kind.is_type())
-                            && !symbols.name(symbol).starts_with('_')
-                    });
-                    for (index, _) in top.take(12) {
-                        found.add(SymbolId { file: *file, symbol: index }, Reason::InModule(line));
-                    }
-                }
-            }
+            Resolved::Module(files) if used_in_scope => found.add_module(files, Reason::OfUsedModule),
+            Resolved::Module(files) if !is_used(name) => found.add_module(files, Reason::InModule(line)),
             _ => {}
         }
     }
@@ -156,6 +161,26 @@ pub(super) fn candidates(
             unique_member(snapshot, &importer, word.text).inspect(|id| found.add(*id, Reason::UniqueMember));
         }
     }
+    let asked = receivers(&resolver, query.text, query.offset, scope);
+    found.add_all(&asked.types, Reason::Receiver);
+    used.extend(&asked.types);
+    for module in &asked.modules {
+        match module {
+            Resolved::Module(files) => found.add_module(files, Reason::OfReceiver),
+            Resolved::Package(_) | Resolved::Symbols(_) => {}
+        }
+    }
+    for files in resolver.whole_modules() {
+        found.add_module(&files, Reason::OfUsedModule);
+    }
+    let scope_text = query.text.get(scope.function.clone()).unwrap_or("");
+    for path in words::paths(scope_text).into_iter().take(MAX_PATHS) {
+        match resolver.path(path) {
+            Some(Resolved::Symbols(ids)) => found.add_all(&ids, Reason::Used(Via::SamePackage)),
+            Some(Resolved::Module(files)) => found.add_module(&files, Reason::OfUsedModule),
+            _ => {}
+        }
+    }
     for id in used.into_iter().take(32) {
         // Of a type, the signatures of those members that are used here.
         let is_type = snapshot.symbol(id).is_some_and(|(_, _, symbol)| symbol.kind.is_type());
@@ -171,6 +196,12 @@ pub(super) fn candidates(
         }
     }
     found.without_repeated_members()
+}
+
+/// Whether a file is there to pass on what the files beside it define.
+fn stands_for_directory(path: &std::path::Path) -> bool {
+    let stem = path.file_stem().and_then(|stem| stem.to_str());
+    matches!(stem, Some("__init__" | "mod" | "lib" | "index"))
 }
 
 /// How often the file names each import's binding, by hash; the word that the cursor touches does not count.
@@ -206,6 +237,9 @@ struct Found<'a> {
     importer: Importer<'a>,
     visible: Range<usize>,
     scope: &'a Scope,
+    /// Of what is added next.
+    weight: u32,
+    modules: usize,
     list: Vec<Candidate>,
     known: FxHashMap<SymbolId, usize>,
 }
@@ -214,6 +248,45 @@ impl Found<'_> {
     fn add_all(&mut self, ids: &[SymbolId], reason: Reason) {
         for id in ids {
             self.add(*id, reason);
+        }
+    }
+
+    /// What a module defines for others.
+    fn add_module(&mut self, files: &[FileId], reason: Reason) {
+        let limit = match reason {
+            Reason::OfReceiver | Reason::OfUsedModule => MAX_USED_MODULE_DEFINITIONS,
+            _ => MAX_MODULE_DEFINITIONS,
+        };
+        for file in files.iter().take(4) {
+            let Some(symbols) = self.snapshot.symbols(*file) else { continue };
+            if self.modules >= MAX_MODULES {
+                return;
+            }
+            self.modules += 1;
+            let top = (0u32..).zip(symbols.symbols.iter()).filter(|(_, symbol)| {
+                symbols.is_top_level(symbol)
+                    && (symbol.kind.is_callable() || symbol.kind.is_type())
+                    && !symbols.name(symbol).starts_with('_')
+            });
+            for (symbol, _) in top.take(limit) {
+                self.add(SymbolId { file: *file, symbol }, reason);
+            }
+            // To follow what a module passes on takes time: only where that very module is asked.
+            if reason != Reason::OfReceiver {
+                continue;
+            }
+            let Some(file) = self.snapshot.file(*file).filter(|file| stands_for_directory(&file.path)) else {
+                continue;
+            };
+            let importer = Importer { path: &file.path, language: file.language, symbols };
+            let passed_on =
+                symbols.imports.iter().filter(|import| !symbols.text(import.name).starts_with('_'));
+            for import in passed_on.take(limit) {
+                if let Some(Resolved::Symbols(ids)) = resolve::resolve_near(self.snapshot, &importer, import)
+                {
+                    self.add_all(&ids, reason);
+                }
+            }
         }
     }
 
@@ -245,7 +318,7 @@ impl Found<'_> {
             }
             None if self.list.len() < 4 * MAX_CANDIDATES && !self.list.iter().any(same) => {
                 self.known.insert(id, self.list.len());
-                self.list.push(Candidate { id, reason });
+                self.list.push(Candidate { id, reason, weight: self.weight });
             }
             None => {}
         }

@@ -5,6 +5,10 @@ use crate::resolve::Via;
 /// Why a definition is a candidate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Reason {
+    /// The type of something whose members the enclosing definition uses.
+    Receiver,
+    /// One of the definitions of a module that the cursor's line asks for.
+    OfReceiver,
     /// The enclosing definition names it.
     Used(Via),
     /// A type in the signature of something used.
@@ -15,6 +19,8 @@ pub(super) enum Reason {
     JustImported(u32),
     /// One of a module's definitions, the module being imported and not used yet.
     InModule(u32),
+    /// One of the definitions of a module that the enclosing definition names, or of one imported whole.
+    OfUsedModule,
     /// A method called on something of unknown type, the only one of its name.
     UniqueMember,
     /// One of the definitions of the file's header, source or tests.
@@ -24,13 +30,16 @@ pub(super) enum Reason {
 impl Reason {
     pub fn score(self) -> f32 {
         match self {
+            Self::Receiver => 1.1,
             Self::Used(Via::Import(_)) => 1.0,
+            Self::OfReceiver => 0.95,
             Self::Used(Via::SameFile) => 0.9,
             Self::Used(Via::SamePackage) => 0.85,
             Self::Used(Via::WholeImport(_)) => 0.8,
             Self::JustImported(_) => 0.7,
             Self::TypeOfUsed => 0.6,
             Self::Imported(_) => 0.5,
+            Self::OfUsedModule => 0.33,
             Self::Used(Via::Unimported) => 0.4,
             Self::UniqueMember => 0.35,
             Self::InModule(_) => 0.3,
@@ -38,12 +47,18 @@ impl Reason {
         }
     }
 
+    /// Whether the code at the cursor asks for it, rather than that it might.
+    pub fn is_use(self) -> bool {
+        matches!(self, Self::Receiver | Self::Used(_) | Self::TypeOfUsed | Self::UniqueMember)
+    }
+
     /// How often it changes while one types: what changes least is written first.
     pub fn volatility(self) -> u8 {
         match self {
             Self::Imported(_) | Self::Sibling => 0,
             Self::JustImported(_) | Self::InModule(_) => 1,
-            Self::Used(_) | Self::TypeOfUsed => 2,
+            Self::Receiver | Self::Used(_) | Self::TypeOfUsed | Self::OfUsedModule => 2,
+            Self::OfReceiver => 3,
             Self::UniqueMember => 3,
         }
     }
@@ -65,6 +80,9 @@ impl Reason {
                 format!("{kind} `{name}` imported at line {} and not used yet", line + 1)
             }
             Self::InModule(line) => format!("{kind} `{name}` of the module imported at line {}", line + 1),
+            Self::Receiver => format!("{kind} `{name}`, whose members are used here"),
+            Self::OfReceiver => format!("{kind} `{name}` of the module that the line asks for"),
+            Self::OfUsedModule => format!("{kind} `{name}` of a module that is used here"),
             Self::UniqueMember => format!("{kind} `{name}` called here, the only one of that name"),
             Self::Sibling => format!("{kind} `{name}` of a file that belongs to this one"),
         }

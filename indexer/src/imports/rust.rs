@@ -33,7 +33,11 @@ pub(super) fn targets(
             Some(parent) => parent,
             None => return vec![Target::file(module.file, rest.first().copied())],
         },
-        first => match module.child(snapshot, first).or_else(|| workspace_crate(snapshot, first)) {
+        first => match module
+            .child(snapshot, first)
+            .or_else(|| module.inline_child(snapshot, first, rest.first()?))
+            .or_else(|| workspace_crate(snapshot, first))
+        {
             Some(found) => found,
             None => return Vec::new(),
         },
@@ -44,7 +48,9 @@ pub(super) fn targets(
         let next = match *segment {
             "super" => current.parent(snapshot),
             "self" => Some(current.clone()),
-            segment => current.child(snapshot, segment),
+            segment => current
+                .child(snapshot, segment)
+                .or_else(|| current.inline_child(snapshot, segment, rest.first()?)),
         };
         match next {
             Some(next) => {
@@ -80,8 +86,14 @@ impl Module {
     fn of_file(snapshot: &Snapshot, path: &Path) -> Self {
         let directory = path.parent().unwrap_or(Path::new(""));
         let stem = path.file_stem().unwrap_or_default();
+        // A test, an example and so on is a crate of its own.
+        let is_crate = directory.file_name().and_then(|name| name.to_str());
+        let is_crate = matches!(is_crate, Some("tests" | "examples" | "benches" | "bin"));
         let children = match stem.to_str() {
             Some("mod" | "lib" | "main") => directory.to_owned(),
+            _ if is_crate && snapshot.file_by_path(&directory.join("mod.rs")).is_none() => {
+                directory.to_owned()
+            }
             _ => directory.join(stem),
         };
         // A file outside the index has no id; nothing is ever found in it.
@@ -93,6 +105,12 @@ impl Module {
         let children = self.children.join(name);
         Self::at(snapshot, &self.children.join(format!("{name}.rs")), children.clone())
             .or_else(|| Self::at(snapshot, &children.join("mod.rs"), children))
+    }
+
+    /// A module that is written in braces and whose own children are files: `mod a { mod b; }`.
+    fn inline_child(&self, snapshot: &Snapshot, name: &str, next: &str) -> Option<Self> {
+        let inline = Self { file: self.file, children: self.children.join(name) };
+        inline.child(snapshot, next).map(|_| inline)
     }
 
     fn parent(&self, snapshot: &Snapshot) -> Option<Self> {

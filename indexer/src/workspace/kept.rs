@@ -58,7 +58,7 @@ impl Workspace {
     }
 
     /// A cache that cannot be written (a read-only or full disk) costs the next start its time, nothing else.
-    pub(super) fn write_cache(&self, kept: &Kept) {
+    pub(super) fn write_cache(&self, kept: &Kept, report: &mut ScanReport) {
         let Some(directory) = &self.shared.options.cache_directory else { return };
         let snapshot = self.snapshot();
         let files = snapshot.files.iter().flatten().filter(|file| {
@@ -68,7 +68,9 @@ impl Workspace {
         let entries = files
             .filter_map(|file| Some((&*file.relative, file.language, file.stamp, file.symbols.as_deref()?)));
         if let Err(error) = cache::store(directory, &kept.root, entries) {
-            tracing::warn!(directory = %directory.display(), "the index is not kept for the next start: {error}");
+            let directory = directory.display();
+            tracing::warn!(%directory, "the index is not kept for the next start: {error}");
+            report.not_kept = Some(format!("{directory}: {error}"));
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::{
 /// While a scan runs, a new snapshot is published this often, but no more than a part of the time goes into it.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 const PUBLISH_COST_FACTOR: u32 = 20;
+const URGENT_POLL: Duration = Duration::from_millis(2);
 
 impl Workspace {
     /// Walks and parses all roots. Blocking: call on a thread of your own.
@@ -32,42 +33,25 @@ impl Workspace {
     /// symbols of their buffers. Snapshots are published while it runs.
     pub fn scan(&self, on_progress: &mut dyn FnMut(Progress), cancel: &AtomicBool) -> ScanReport {
         let started = Instant::now();
-        self.shared.exclusions.forget();
         let roots = self.roots();
         let mut report = ScanReport::default();
-        let mut found: Vec<Found> = Vec::new();
-        let mut manifests = Vec::new();
-        for root in &roots {
-            let walked = walk(root, &self.shared.exclusions, &self.shared.options, cancel);
-            found.extend(walked.files);
-            manifests.extend(walked.manifests);
-            report.skipped.extend(walked.skipped);
-        }
-        // Roots may contain each other.
-        found.sort_by(|a, b| a.path.cmp(&b.path));
-        found.dedup_by(|a, b| a.path == b.path);
-        found.truncate(self.shared.options.max_files);
-        manifests.sort();
-        manifests.dedup();
-        let manifests: Vec<_> = manifests.iter().filter_map(|path| manifest::read(path)).collect();
-
+        let found = self.find(&roots, &mut report, cancel);
         let cancelled = cancel.load(Ordering::Relaxed);
-        if !cancelled {
-            self.change(|snapshot| {
-                snapshot.manifests = manifests.into();
-                register(snapshot, &found);
-            });
-            self.read_open_neighbours();
-        }
         let mut keep = Vec::new();
         if !cancelled {
             keep = self.read_caches(&roots, &found, &mut report);
         }
         let to_read = self.in_order(found);
         let read = to_read.len();
+        if read > 0 && !cancelled {
+            self.read_names(cancel);
+            self.read_open_neighbours();
+        }
         self.read_all(to_read, &mut report, on_progress, cancel);
+        self.change(|snapshot| snapshot.lexical = Arc::default());
         if !cancel.load(Ordering::Relaxed) {
-            keep.iter().filter(|kept| read > 0 || kept.outdated).for_each(|kept| self.write_cache(kept));
+            let outdated = keep.iter().filter(|kept| read > 0 || kept.outdated);
+            outdated.for_each(|kept| self.write_cache(kept, &mut report));
         }
 
         let snapshot = self.snapshot();
@@ -82,6 +66,45 @@ impl Workspace {
             .sum();
         report.milliseconds = started.elapsed().as_secs_f64() * 1e3;
         report
+    }
+
+    /// Walks all roots and learns which files seem to define which names, without parsing any: what a scan does first.
+    /// Then [`Workspace::definitions`] finds every name, and an opened file has what it imports.
+    pub fn scan_names(&self, cancel: &AtomicBool) {
+        let found = self.find(&self.roots(), &mut ScanReport::default(), cancel);
+        if !found.is_empty() {
+            self.read_names(cancel);
+            self.read_open_neighbours();
+        }
+    }
+
+    /// Walks the roots and makes their files known; none if cancelled.
+    fn find(&self, roots: &[PathBuf], report: &mut ScanReport, cancel: &AtomicBool) -> Vec<Found> {
+        self.shared.exclusions.forget();
+        let mut found: Vec<Found> = Vec::new();
+        let mut manifests = Vec::new();
+        for root in roots {
+            let walked = walk(root, &self.shared.exclusions, &self.shared.options, cancel);
+            found.extend(walked.files);
+            manifests.extend(walked.manifests);
+            report.skipped.extend(walked.skipped);
+        }
+        // Roots may contain each other.
+        found.sort_by(|a, b| a.path.cmp(&b.path));
+        found.dedup_by(|a, b| a.path == b.path);
+        found.truncate(self.shared.options.max_files);
+        manifests.sort();
+        manifests.dedup();
+        let manifests: Vec<_> = manifests.iter().filter_map(|path| manifest::read(path)).collect();
+        if cancel.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        self.change(|snapshot| {
+            snapshot.manifests = manifests.into();
+            register(snapshot, &found);
+        });
+        self.read_open_neighbours();
+        found
     }
 
     /// The files that must be read, those near open files first.
@@ -108,6 +131,20 @@ impl Workspace {
         }
     }
 
+    /// Waits while somebody waits for other files than the scan's next one.
+    fn let_urgent_first(&self, cancel: &AtomicBool) {
+        while self.shared.urgent.load(Ordering::Relaxed) > 0 && !cancel.load(Ordering::Relaxed) {
+            std::thread::sleep(URGENT_POLL);
+        }
+    }
+
+    /// Whether a file was read ahead of its turn.
+    fn is_read(&self, path: &Path, stamp: Stamp) -> bool {
+        let snapshot = self.shared.snapshot.load();
+        let file = snapshot.file_by_path(path).and_then(|id| snapshot.file(id));
+        file.is_some_and(|file| file.symbols.is_some() && file.stamp == stamp)
+    }
+
     fn read_all(
         &self,
         found: Vec<Found>,
@@ -120,18 +157,21 @@ impl Workspace {
             std::thread::available_parallelism().map_or(1, |count| count.get()).min(8).min(total.max(1));
         let next = AtomicUsize::new(0);
         let max_file_bytes = self.shared.options.max_file_bytes;
-        let (sender, receiver) = mpsc::sync_channel::<(usize, Result<Read, String>)>(4096);
+        let (sender, receiver) = mpsc::sync_channel::<(usize, Option<Result<Read, String>>)>(4096);
         let mut found: Vec<Option<Found>> = found.into_iter().map(Some).collect();
-        let paths: Vec<(PathBuf, Language)> =
-            found.iter().flatten().map(|found| (found.path.clone(), found.language)).collect();
+        let paths: Vec<(PathBuf, Language, Stamp)> =
+            found.iter().flatten().map(|found| (found.path.clone(), found.language, found.stamp)).collect();
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 let (sender, next, paths) = (sender.clone(), &next, &paths);
                 scope.spawn(move || {
                     while !cancel.load(Ordering::Relaxed) {
                         let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some((path, language)) = paths.get(index) else { break };
-                        if sender.send((index, read::read(path, *language, max_file_bytes))).is_err() {
+                        let Some((path, language, stamp)) = paths.get(index) else { break };
+                        self.let_urgent_first(cancel);
+                        let read = (!self.is_read(path, *stamp))
+                            .then(|| read::read(path, *language, max_file_bytes));
+                        if sender.send((index, read)).is_err() {
                             break;
                         }
                     }
@@ -148,16 +188,16 @@ impl Workspace {
                 if let Ok((index, read)) = received {
                     done += 1;
                     match (read, found[index].take()) {
-                        (Ok(read), Some(found)) => {
+                        (Some(Ok(read)), Some(found)) => {
                             if let Some(remark) = read.remark.clone() {
                                 report.skipped.push(Skipped { path: found.path.clone(), reason: remark });
                             }
                             batch.push(change_of(found, read, Origin::Scan));
                         }
-                        (Err(reason), Some(found)) => {
+                        (Some(Err(reason)), Some(found)) => {
                             report.skipped.push(Skipped { path: found.path, reason });
                         }
-                        (_, None) => {}
+                        (None, _) | (_, None) => {}
                     }
                 }
                 if finished || published.elapsed() >= interval {

@@ -63,7 +63,7 @@ def order():
             class Record:
                 id: int
                 def save(self): ...
-            --- shop/models.py (class `Stock` used here, imported at line 1)
+            --- shop/models.py (class `Stock`, whose members are used here)
             @dataclass
             class Stock(Record):
                 """Goods in a warehouse."""
@@ -114,7 +114,7 @@ fn order() {
 }
 "#,
         expect![[r#"
-            --- src/stock.rs (struct `Stock` used here, imported at line 1)
+            --- src/stock.rs (struct `Stock`, whose members are used here)
             /// Goods in a warehouse.
             pub struct Stock {
                 pub name: String,
@@ -237,7 +237,7 @@ public class Main {
 }
 "#,
         expect![[r#"
-            --- src/com/shop/model/Stock.java (class `Stock` used here, imported at line 2)
+            --- src/com/shop/model/Stock.java (class `Stock`, whose members are used here)
             // Goods in a warehouse.
             public class Stock extends Base<Stock> implements Named {
                 public static final int LIMIT = 10;
@@ -245,7 +245,7 @@ public class Main {
                 public Reservation reserve(int amount) throws StockException;
                 public enum State;
             }
-            --- src/com/shop/app/Helper.java (class `Helper` used here, of the same package)
+            --- src/com/shop/app/Helper.java (class `Helper`, whose members are used here)
             class Helper {
                 static void log(String text);
             }
@@ -287,7 +287,7 @@ int main(void)
 }
 "#,
         expect![[r#"
-            --- include/stock.h (struct `stock_t` used here, through the import at line 2; function `stock_open` used here, through the import at line 2; constant `STOCK_LIMIT` used here, through the import at line 2; function `stock_reserve` used here, through the import at line 2)
+            --- include/stock.h (struct `stock_t` used here, through the import at line 2; function `stock_open` used here, through the import at line 2; constant `STOCK_LIMIT` used here, through the import at line 2; function `stock_reserve` used here, through the import at line 2; enum `stock_state` of a module that is used here)
             // Goods in a warehouse.
             typedef struct stock {
                 char name[16];
@@ -297,6 +297,10 @@ int main(void)
             stock_t *stock_open(const char *path, int flags);
             int stock_reserve(stock_t *stock, amount_t amount);
             #define STOCK_LIMIT 10
+            enum stock_state {
+                STOCK_OPEN,
+                STOCK_CLOSED,
+            }
             --- include/types.h (type `amount_t` used here, through the import at line 2)
             typedef unsigned int amount_t;
         "#]],
@@ -384,13 +388,16 @@ func main() {
 }
 "#,
         expect![[r#"
-            --- stock/stock.go (function `Open` used here, imported at line 3; struct `Stock` in the signature of what is used here)
+            --- stock/stock.go (function `Open` used here, imported at line 3; struct `Stock` in the signature of what is used here; struct `Reservation` of a module that is used here)
             // Stock is goods in a warehouse.
             type Stock struct {
                 Name string
                 count, limit int
             }
             func (s *Stock) Reserve(amount int) (*Reservation, error)
+            type Reservation struct {
+                Amount int
+            }
             func Open(path string) (*Stock, error)
             --- util.go (function `must` used here, of the same package)
             func must(err error)
@@ -435,7 +442,7 @@ namespace Shop.App
 }
 "#,
         expect![[r#"
-            --- Model/Stock.cs (class `Stock` used here, through the import at line 2)
+            --- Model/Stock.cs (class `Stock`, whose members are used here)
             /// Goods in a warehouse.
             public class Stock : Base, INamed {
                 public string Name { get; }
@@ -445,4 +452,49 @@ namespace Shop.App
             }
         "#]],
     );
+}
+
+#[test]
+fn the_members_that_the_line_asks_for_are_there_where_the_budget_is_small() {
+    let files = r#"
+//- shop/models.py
+class Base:
+    def save(self, force: bool = False) -> None: ...
+class Stock(Base):
+    def reserve(self, amount: int) -> bool: ...
+class Other:
+    def unrelated(self, a: int, b: int, c: int, d: int, e: int, f: int) -> int: ...
+def open_stock(path: str) -> Stock: ...
+the_stock = Stock()
+//- shop/tools.py
+def restock(item, count=1): ...
+"#;
+    // Each ends with the member that the context must offer.
+    for (code, member) in [
+        (
+            "from shop.models import Stock, Other\ndef f(o: Other, x: Stock):\n    x.$0\n",
+            "def reserve(self, amount: int)",
+        ),
+        (
+            "from shop.models import Stock, Other\ndef f(o: Other):\n    x = Stock()\n    o.y()\n    x.$0\n",
+            "def reserve",
+        ),
+        (
+            "from shop.models import open_stock, Other\ndef f(o: Other):\n    x = open_stock('a')\n    x.$0\n",
+            "def reserve",
+        ),
+        ("from shop.models import the_stock, Other\ndef f(o: Other):\n    the_stock.$0\n", "def reserve"),
+        ("from shop.models import Stock\ndef f(stock):\n    stock.$0\n", "def reserve"),
+        (
+            "from shop.models import Stock\nclass Mine(Stock):\n    def f(self):\n        self.$0\n",
+            "def reserve",
+        ),
+        ("from shop.models import Stock\nStock.$0\n", "def reserve"),
+        ("from shop import tools\ndef f(x):\n    tools.$0\n", "def restock(item, count=1)"),
+        ("import shop.tools as t\ndef f(x):\n    t.$0\n", "def restock(item, count=1)"),
+    ] {
+        let fixture = Fixture::new(&format!("{files}//- main.py\n{code}"));
+        let shown = written(&fixture.context(420));
+        assert!(shown.contains(member), "{code}\n{shown}");
+    }
 }

@@ -37,7 +37,7 @@ def order
 end
 "#,
         expect![[r#"
-            --- lib/stock.rb (class `Stock` used here, through the import at line 1)
+            --- lib/stock.rb (class `Stock`, whose members are used here)
             # Goods in a warehouse.
             class Stock < Record
                 attr_reader :name, :count
@@ -76,7 +76,7 @@ function order(State $state) {
 }
 "#,
         expect![[r#"
-            --- src/Stock.php (enum `State` used here, imported at line 3; class `Stock` used here, imported at line 2)
+            --- src/Stock.php (enum `State` used here, imported at line 3; class `Stock`, whose members are used here)
             // Goods in a warehouse.
             class Stock extends Record {
                 public const LIMIT = 10;
@@ -123,7 +123,7 @@ local function order()
 end
 "#,
         expect![[r#"
-            --- stock.lua (class `Stock` used here, imported at line 1)
+            --- stock.lua (class `Stock`, whose members are used here)
             -- Goods in a warehouse.
             local Stock = {
                 LIMIT = 10

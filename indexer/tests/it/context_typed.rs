@@ -41,7 +41,7 @@ fun order() {
 }
 "#,
         expect![[r#"
-            --- model/Stock.kt (class `Stock` used here, imported at line 3)
+            --- model/Stock.kt (class `Stock`, whose members are used here)
             // Goods in a warehouse.
             data class Stock(val name: String, private val secret: Int) : Record() {
                 val empty: Boolean
@@ -74,7 +74,7 @@ func order() {
 }
 "#,
         expect![[r#"
-            --- Stock.swift (class `Stock` used here, of the same package)
+            --- Stock.swift (class `Stock`, whose members are used here)
             // Goods in a warehouse.
             public class Stock: Record {
                 let name: String
@@ -117,7 +117,7 @@ object App {
 }
 "#,
         expect![[r#"
-            --- model/Stock.scala (class `Stock` used here, imported at line 3; class `Stock` used here, imported at line 3)
+            --- model/Stock.scala (class `Stock`, whose members are used here; class `Stock`, whose members are used here)
             // Goods in a warehouse.
             case class Stock(name: String) extends Record {
                 val limit: Int = 10

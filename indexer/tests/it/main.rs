@@ -1,5 +1,6 @@
 //! Tests of the index through its public interface; one binary, so that it links once.
 
+mod ahead;
 mod context;
 mod context_scripting;
 mod context_typed;

@@ -289,5 +289,9 @@ fn what_did_not_change_is_not_read_again_after_a_restart() {
     std::fs::write(cache.path().join("file"), "").unwrap();
     let options = Options { cache_directory: Some(cache.path().join("file/below")), ..Options::default() };
     let workspace = Workspace::new(vec![root.clone()], options);
-    assert_eq!(scan(&workspace).symbols, 3);
+    let report = scan(&workspace);
+    assert_eq!(report.symbols, 3);
+    // One line says where and why.
+    let reason = report.not_kept.unwrap_or_default();
+    assert!(reason.contains("file/below: ") && reason.lines().count() == 1, "{reason}");
 }

@@ -56,6 +56,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             report.from_cache,
             heap_bytes as f64 / 1e6,
         )?;
+        if let Some(reason) = &report.not_kept {
+            writeln!(output, "not kept for the next start: {reason}")?;
+        }
         for skipped in report.skipped.iter().take(SHOWN_SKIPPED) {
             writeln!(output, "left out: {}: {}", skipped.path.display(), skipped.reason)?;
         }

@@ -19,7 +19,9 @@ pub fn did_open(session: &Arc<Session>, params: &DidOpenTextDocumentParams) {
     let path = path_of(&document.uri)
         .unwrap_or_else(|| PathBuf::from(uri.rsplit(['/', ':']).next().unwrap_or_default()));
     session.documents.open(uri, path, &document.language_id, document.version, &document.text);
-    index_buffer(session, &document.uri);
+    if let (Some(path), Some(indexing)) = (path_of(&document.uri), session.indexing()) {
+        indexing.buffer_opened(uri, &path);
+    }
     if let Some(opened) = session.snapshot(&document.uri) {
         warm_up(session, opened, 0);
     }
