@@ -10,7 +10,9 @@ use std::{
     time::Instant,
 };
 
-use lacuna_indexer::{Language, Options, Query, SymbolInfo, SymbolKind, Workspace, syntax, tree_sitter};
+use lacuna_indexer::{
+    ContextItem, Language, Options, Query, Snapshot, SymbolInfo, SymbolKind, Workspace, syntax, tree_sitter,
+};
 
 fn main() {
     let Some(directory) = std::env::args().nth(1) else {
@@ -143,19 +145,7 @@ fn measure_member_recall(workspace: &Workspace, root: &Path, files: &[PathBuf]) 
         if wanted.path == relative || wanted.kind != SymbolKind::Method {
             continue;
         }
-        let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
-        let holed = format!("{}{}", &text[..start], &text[end..]);
-        let visible = start.saturating_sub(4000)..(start + 2000).min(holed.len());
-        let query = Query {
-            path,
-            text: &holed,
-            offset: start,
-            visible,
-            budget: 1024,
-            measure: &|text: &str| text.len() / 3,
-            recent: &[],
-        };
-        let items = snapshot.context(&query);
+        let items = context_of_hole(&snapshot, path, &text, start);
         let found = items.iter().any(|item| item.text.split(|c| !is_word(c)).any(|word| word == name));
         if !found && std::env::args().any(|argument| argument == "--misses") {
             println!(
@@ -173,6 +163,22 @@ fn measure_member_recall(workspace: &Workspace, root: &Path, files: &[PathBuf]) 
         let part = found as f64 / count as f64 * 100.0;
         println!("recall of members, {language}: {found} of {count} ({part:.1}%)");
     }
+}
+
+/// The context of 1,024 tokens where the line's rest from `start` on is still to be typed.
+fn context_of_hole(snapshot: &Snapshot, path: &Path, text: &str, start: usize) -> Vec<ContextItem> {
+    let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
+    let holed = format!("{}{}", &text[..start], &text[end..]);
+    let query = Query {
+        path,
+        text: &holed,
+        offset: start,
+        visible: start.saturating_sub(4000)..(start + 2000).min(holed.len()),
+        budget: 1024,
+        measure: &|text: &str| text.len() / 3,
+        recent: &[],
+    };
+    snapshot.context(&query)
 }
 
 /// Cuts lines at calls of what one other file defines: how often the context of 1,024 tokens has that definition.
@@ -214,19 +220,7 @@ fn measure_recall(workspace: &Workspace, root: &Path, files: &[PathBuf]) {
         }
         let mut definitions = definitions.iter().filter(bare).filter(of_language);
         let (Some(wanted), None) = (definitions.next(), definitions.next()) else { continue };
-        let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
-        let holed = format!("{}{}", &text[..start], &text[end..]);
-        let visible = start.saturating_sub(4000)..(start + 2000).min(holed.len());
-        let query = Query {
-            path,
-            text: &holed,
-            offset: start,
-            visible,
-            budget: 1024,
-            measure: &|text: &str| text.len() / 3,
-            recent: &[],
-        };
-        let items = snapshot.context(&query);
+        let items = context_of_hole(&snapshot, path, &text, start);
         let found = items.iter().any(|item| item.text.split(|c| !is_word(c)).any(|word| word == name));
         if !found && std::env::args().any(|argument| argument == "--misses") {
             let cost: usize = items.iter().map(|item| item.cost).sum();

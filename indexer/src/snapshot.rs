@@ -48,7 +48,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Files that the index knows, parsed or not yet.
+    /// Files whose symbols are known; grows while a scan runs.
     pub fn file_count(&self) -> usize {
         self.file_count
     }

@@ -273,9 +273,11 @@ fn apply(snapshot: &mut Snapshot, changes: Vec<Change>) {
             open: change.origin == Origin::Buffer,
             text: change.text,
         };
-        let symbols_of = |file: &File| file.symbols.as_ref().map_or(0, |symbols| symbols.symbols.len());
-        snapshot.symbol_count += symbols_of(&file);
-        snapshot.symbol_count -= old.as_ref().map_or(0, |old| symbols_of(old));
+        let symbols_of = |file: &File| file.symbols.as_ref().map(|symbols| symbols.symbols.len());
+        let (now, before) = (symbols_of(&file), old.as_ref().and_then(|old| symbols_of(old)));
+        snapshot.file_count += usize::from(before.is_none());
+        snapshot.symbol_count += now.unwrap_or(0);
+        snapshot.symbol_count -= before.unwrap_or(0);
         let id = match known {
             Some(id) => {
                 snapshot.files[id as usize] = Some(Arc::new(file));
@@ -342,7 +344,7 @@ fn rebuild_names(snapshot: &mut Snapshot) {
 }
 
 fn count(snapshot: &mut Snapshot) {
-    snapshot.file_count = snapshot.files.iter().flatten().count();
-    let symbols = snapshot.files.iter().flatten().filter_map(|file| file.symbols.as_ref());
-    snapshot.symbol_count = symbols.map(|symbols| symbols.symbols.len()).sum();
+    let symbols = || snapshot.files.iter().flatten().filter_map(|file| file.symbols.as_ref());
+    (snapshot.file_count, snapshot.symbol_count) =
+        (symbols().count(), symbols().map(|symbols| symbols.symbols.len()).sum());
 }
