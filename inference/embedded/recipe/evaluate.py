@@ -132,7 +132,7 @@ class Prompts:
         if chunks:
             ids += [REPOSITORY] + self.encode(repository + "\n")
             for other, text in chunks:
-                ids += [FILE] + self.encode(other + "\n" + text.rstrip("\n") + "\n")[:400]
+                ids += [FILE] + self.encode(other + "\n") + self.encode(text.rstrip("\n") + "\n")[:400]
         if path:
             ids += [FILE] + self.encode(path + "\n")
         return ids + [PREFIX, SUFFIX] + self.encode(suffix)[:suffix_tokens] + [MIDDLE] + self.encode(prefix)[-prefix_tokens:]

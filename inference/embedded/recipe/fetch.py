@@ -17,6 +17,17 @@ def run(command, folder):
     return done.returncode == 0
 
 
+def run_for_all(command, names, folder, at_once):
+    """Runs a client for many packages at once, and one by one where that fails. Returns how many were not fetched."""
+    failed = 0
+    for first in range(0, len(names), at_once):
+        part = names[first:first + at_once]
+        if len(part) > 1 and subprocess.run(command + part, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+            continue
+        failed += sum(not run(command + [name], folder) for name in part)
+    return failed
+
+
 def cargo_group(name, crates, versions, folder):
     """One `cargo vendor` of a manifest that lists `crates`; their dependencies come along."""
     os.makedirs(f"{folder}/src", exist_ok=True)
@@ -45,17 +56,15 @@ def main():
     for name in ("pip", "npm", "crates", "deb", "dsc"):
         os.makedirs(f"{output}/{name}", exist_ok=True)
     pinned = lambda ecosystem, name, joint: name + joint + versions[ecosystem][name] if name in versions.get(ecosystem, {}) else name
-    failed = 0
-    for name in wanted["pypi"]["packages"]:
-        failed += not run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", ".", pinned("pypi", name, "==")], f"{output}/pip")
-    for name in wanted["npm"]["packages"]:
-        failed += not run(["npm", "pack", "--silent", "--ignore-scripts", pinned("npm", name, "@")], f"{output}/npm")
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", "."]
+    failed = run_for_all(pip, [pinned("pypi", n, "==") for n in wanted["pypi"]["packages"]], f"{output}/pip", 10)
+    npm = ["npm", "pack", "--silent", "--ignore-scripts"]
+    failed += run_for_all(npm, [pinned("npm", n, "@") for n in wanted["npm"]["packages"]], f"{output}/npm", 12)
     for group, crates in wanted["crates"].items():
         failed += not cargo_group(group, crates, versions.get("crates.io", {}), f"{output}/crates/{group}")
-    for name in wanted["debian"]["binary"]:
-        failed += not run(["apt-get", "-qq", "download", pinned("debian", name, "=")], f"{output}/deb")
-    for name in wanted["debian"]["source"]:
-        failed += not run(["apt-get", "-qq", "source", "--download-only", pinned("debian-source", name, "=")], f"{output}/dsc")
+    failed += run_for_all(["apt-get", "-qq", "download"], [pinned("debian", n, "=") for n in wanted["debian"]["binary"]], f"{output}/deb", 25)
+    sources = [pinned("debian-source", n, "=") for n in wanted["debian"]["source"]]
+    failed += run_for_all(["apt-get", "-qq", "source", "--download-only"], sources, f"{output}/dsc", 1)
     print(f"{failed} requests failed; pack.py records the hash of every archive that it reads")
 
 

@@ -103,7 +103,7 @@ class Model(nn.Module):
 
     def forward(self, ids, targets, weights, attention=causal_attention):
         """Weighted sum of token losses, in nats."""
-        h = self.hidden(ids, attention=attention)
+        h = self.hidden(ids, torch.bfloat16 if ids.is_cuda else torch.float32, attention)
         logits = F.linear(h, self.embedding.to(h.dtype)).float()
         losses = F.cross_entropy(logits.view(-1, logits.shape[-1]), targets.reshape(-1), reduction="none")
         return (losses * weights.reshape(-1)).sum()

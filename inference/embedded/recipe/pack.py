@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import subprocess
 import tomllib
 
@@ -75,9 +76,19 @@ def read_in_order(pool, jobs, wanted, ahead):
         yield pending.popleft().get()
 
 
-def write_shard(path, records):
+def package_name(path):
+    """The package's name as its archive spells it, comparable after `plain`."""
+    name = os.path.basename(path)
+    return name.split("_")[0] if name.endswith((".deb", ".dsc")) else re.split(r"-(?=v?\d+\.)", name)[0]
+
+
+def plain(name):
+    return re.sub(r"[-_./@]+", "-", name.lower()).strip("-")
+
+
+def write_shard(path, records, level):
     """One JSON row a line, through the zstd command: its long window finds what files of one package share."""
-    command = subprocess.Popen(["zstd", "-q", "-3", "--long=27", "-f", "-o", path], stdin=subprocess.PIPE)
+    command = subprocess.Popen(["zstd", "-q", f"-{level}", "--long=27", "-f", "-o", path], stdin=subprocess.PIPE)
     for record in records:
         command.stdin.write((json.dumps(record, ensure_ascii=False) + "\n").encode())
     command.stdin.close()
@@ -92,6 +103,8 @@ def main():
     parser.add_argument("--output", required=True, help="folder for shard-N.jsonl.zst and manifest.jsonl")
     parser.add_argument("--benchmark-data", help="folder with the evaluation files whose text must not be learnt")
     parser.add_argument("--shards", type=int, default=4)
+    parser.add_argument("--seen", help="manifest of what a model learnt from before: those packages fill what room the others leave")
+    parser.add_argument("--compression", type=int, default=3, help="level of zstd; 17 makes the shards a fifth smaller, slowly")
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     global benchmark
@@ -114,7 +127,12 @@ def main():
     jobs += [("dsc", p) for p in sorted(glob.glob(f"{root}/dsc/*.dsc"))]
     random.Random(0).shuffle(jobs)
     # Held-out packages go first: copies of their files inside other packages then count as near-duplicates.
-    jobs.sort(key=lambda job: not any(name.replace("/", "-").lstrip("@") in os.path.basename(job[1]).replace("_", "-") for name in held_out))
+    held_names, seen_names = {plain(name) for name in held_out}, set()
+    if arguments.seen:
+        with open(arguments.seen, encoding="utf-8") as file:
+            seen_names = {plain(row["name"]) for row in map(json.loads, file) if "name" in row}
+    rank = lambda name: 0 if name in held_names else 2 if name in seen_names else 1
+    jobs.sort(key=lambda job: rank(plain(package_name(job[1]))))
 
     duplicates, generator = NearDuplicates(), random.Random(1)
     manifest, by_language, dropped = [], collections.defaultdict(list), collections.Counter()
@@ -185,7 +203,7 @@ def main():
     for shard in shards:
         shard.sort(key=lambda r: (r[0], r[1], r[2]))
     for number, shard in enumerate(shards):
-        write_shard(f"{arguments.output}/shard-{number}.jsonl.zst", shard)
+        write_shard(f"{arguments.output}/shard-{number}.jsonl.zst", shard, arguments.compression)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import collections
 import json
 import os
 import random
-import re
 import sys
 import time
 import tomllib
@@ -20,15 +19,16 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import numpy as np
 
 import corpus
-import signatures
+import cross_file
 import spans
 from filters import END, FILE, LANGUAGES, MIDDLE, PAD, PREFIX, REPOSITORY, SUFFIX
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHARES = {"python": 0.25, "rust": 0.13, "typescript": 0.13, "javascript": 0.11, "go": 0.12, "java": 0.13, "cpp": 0.13}
 # Loss weights by the part of a sample, in sixteenths. The end of a middle counts most: it is one token in hundreds.
-WEIGHT = {"context": 4, "suffix": 8, "text": 16, "middle": 40, "end": 80}
-NAME = re.compile(r"[A-Za-z_]\w{2,}")
+WEIGHT = {"context": 3, "suffix": 8, "text": 16, "middle": 40, "end": 80}
+# Share of the samples whose cursor stands at a name of another file, and how many of those have words renamed.
+CROSS_FILE, RENAMED = 0.7, 0.5
 STATE = {}
 
 
@@ -41,111 +41,61 @@ def load_tokenizer(path):
     return tokenizer
 
 
-def index_definitions(records, definitions):
-    """package -> name -> [(file, position)] and package -> member -> the same, to find what a piece of code refers to."""
-    names, members = collections.defaultdict(dict), collections.defaultdict(dict)
-    for file, found in enumerate(definitions):
-        package = records[file][1]
-        for position, (name, _, _, inner) in enumerate(found):
-            if len(name) > 2:
-                names[package].setdefault(name, []).append((file, position))
-            for member, _ in inner:
-                if len(member) > 3:
-                    members[package].setdefault(member, []).append((file, position))
-    return names, members
-
-
-def context_chunks(file, near, middle, generator):
-    """[(path, text)]: listings of definitions that the code near the cursor uses, and noise to ignore."""
-    records, definitions = STATE["records"], STATE["definitions"]
-    language, package = records[file][0], records[file][1]
-    names, members = STATE["names"][package], STATE["members"][package]
-    near_names, middle_names = set(NAME.findall(near)), set(NAME.findall(middle))
-    needed, useful = [], []
-    for name in near_names | middle_names:
-        places = [p for p in names.get(name, ()) if p[0] != file]
-        if 0 < len(places) <= 4:
-            (needed if name in middle_names else useful).append(generator.choice(places))
-    for name in middle_names:
-        places = [p for p in members.get(name, ()) if p[0] != file]
-        if 0 < len(places) <= 2:
-            needed.append(generator.choice(places))
-    generator.shuffle(needed)
-    generator.shuffle(useful)
-    chosen = ([p for p in needed if generator.random() < 0.85] + useful[:generator.choice([0, 1, 2, 3])])[:6]
-    everything = STATE["files"][package]
-    for _ in range(generator.choice([0, 1, 1, 2, 3])):
-        other = generator.choice(everything)
-        if other != file and definitions[other]:
-            chosen.append((other, generator.randrange(len(definitions[other]))))
-    chunks, budget, seen = [], generator.choice([900, 1600, 2600, 3600]), set()
-    for place in chosen:
-        if place in seen:
-            continue
-        seen.add(place)
-        found = signatures.Definition(*definitions[place[0]][place[1]][:3])
-        found.members = definitions[place[0]][place[1]][3]
-        text = signatures.render(found, language, generator, near_names | middle_names, generator.choice([12, 24, 40]))
-        if len(text) <= budget:
-            budget -= len(text)
-            chunks.append((records[place[0]][2], text))
-    if generator.random() < 0.15 and len(everything) > 1:
-        other = generator.choice(everything)
-        if other != file:
-            text = records[other][3]
-            start = text.find("\n", generator.randrange(len(text))) + 1
-            end = text.find("\n", start + generator.randrange(200, 900))
-            if end > start:
-                chunks.append((records[other][2], text[start:end]))
-    generator.shuffle(chunks)
-    return chunks
-
-
 def prompt_pieces(repository, chunks, path):
     """The part of a prompt before the file's own text: special ids and strings, with their loss weight."""
     pieces = []
     if chunks:
         pieces += [(REPOSITORY, "context"), (repository + "\n", "context")]
         for other, text in chunks:
-            pieces += [(FILE, "context"), (other + "\n" + text.rstrip("\n") + "\n", "context")]
+            pieces += [(FILE, "context"), (other + "\n", "context"), (text.rstrip("\n") + "\n", "context")]
     if path:
         pieces += [(FILE, "context"), (path + "\n", "context")]
     return pieces
 
 
-def sample(file, position, generator):
-    """(pieces, next position): one sample from `position` of a file on."""
-    record = STATE["records"][file]
-    text, path = record[3], record[2]
-    header = path if generator.random() < 0.9 else ""
-    length = int(generator.triangular(350, 7000, 1500))
-    end = text.find("\n", min(len(text) - 1, position + length)) + 1 or len(text)
-    region = text[position:end]
-    if generator.random() < 0.08 or len(region) < 80:
-        pieces = prompt_pieces("", [], header) + [(region, "text"), (END if end == len(text) else PAD, "text")]
-        return pieces, end
-    start, stop = spans.choose_span(spans.Lines(region), generator)
-    if stop - start > 1500:
-        stop = max(start + 1, region.rfind("\n", start, start + 1500))
-    prefix, middle = region[:start], region[start:stop]
-    suffix = text[position + stop:position + stop + 6000]
+def cut_suffix(suffix, generator):
+    """What of the text behind the middle is shown: none, up to some line's end, up to anywhere, or all."""
     draw = generator.random()
-    if draw < 0.12:
-        suffix = ""
-    elif draw < 0.9:
+    if draw < 0.08:
+        return ""
+    if draw < 0.9:
         cut = int(generator.expovariate(1 / 550))
         if draw < 0.55:
             cut = suffix.find("\n", cut) if suffix.find("\n", cut) > 0 else cut
-        suffix = suffix[:cut]
-    else:
-        suffix = suffix[:2000]
+        return suffix[:cut]
+    return suffix[:2000]
+
+
+def sample(file, position, generator):
+    """(pieces, next position): one sample from `position` of a file on."""
+    project = STATE["project"]
+    record = project.records[file]
+    text, path = record[3], record[2]
+    header = path if generator.random() < 0.9 else ""
+    length = int(generator.triangular(300, 6000, 1000))
+    end = text.find("\n", min(len(text) - 1, position + length)) + 1 or len(text)
+    region = text[position:end]
+    if generator.random() < 0.04 or len(region) < 80:
+        pieces = prompt_pieces("", [], header) + [(region, "text"), (END if end == len(text) else PAD, "text")]
+        return pieces, end
+    site = cross_file.choose_site(project, file, region, generator) if generator.random() < CROSS_FILE else None
+    start, stop = site[:2] if site else spans.choose_span(spans.Lines(region), generator)
+    if stop - start > 1500:
+        stop = max(start + 1, region.rfind("\n", start, start + 1500))
+    after = text.find("\n", position + stop) + 1
+    prefix, middle, suffix = region[:start], region[start:stop], cut_suffix(text[position + stop:position + stop + 6000], generator)
     chunks = []
-    if generator.random() < 0.36:
-        chunks = context_chunks(file, prefix[-700:] + suffix[:250], middle, generator)
+    if site or generator.random() < 0.2:
+        chunks = cross_file.chunks(project, file, prefix[-700:] + suffix[:250], middle, site and site[3], generator)
+    if site and generator.random() < RENAMED:
+        others = [member for member, _ in project.definitions[site[3][0]][site[3][1]][3]]
+        rename = cross_file.renaming(project, site[2], others, [prefix, middle, suffix] + [t for _, t in chunks], generator)
+        if rename:
+            prefix, middle, suffix, header = rename(prefix), rename(middle), rename(suffix), rename(header)
+            chunks = [(rename(other), rename(t)) for other, t in chunks]
     pieces = prompt_pieces(corpus.repository_name(record[1]), chunks, header)
     pieces += [(PREFIX, "context"), (SUFFIX, "context"), (suffix, "suffix"), (MIDDLE, "context"), (prefix, "text"),
                (middle, "middle"), (END, "end")]
-    after = text.find("\n", position + stop) + 1
     return pieces, after if after > position else end
 
 
@@ -216,7 +166,7 @@ def build_rows(job):
     generator = random.Random(seed)
     documents, samples = [], []
     for file in files:
-        position, size = 0, len(STATE["records"][file][3])
+        position, size = 0, len(STATE["project"].records[file][3])
         while position < size - 20:
             pieces, position = sample(file, position, generator)
             samples.append(pieces)
@@ -267,11 +217,7 @@ def main():
                                                   arguments.benchmark_data, not arguments.no_installed, log)
     with open(f"{arguments.work}/installed.jsonl", "w") as file:
         file.writelines(json.dumps(row) + "\n" for row in installed)
-    STATE.update(records=records, definitions=definitions, tokenizer=load_tokenizer(arguments.tokenizer))
-    STATE["names"], STATE["members"] = index_definitions(records, definitions)
-    STATE["files"] = collections.defaultdict(list)
-    for index, record in enumerate(records):
-        STATE["files"][record[1]].append(index)
+    STATE.update(tokenizer=load_tokenizer(arguments.tokenizer), project=cross_file.Project(records, definitions))
     by_language = collections.defaultdict(list)
     for index, record in enumerate(records):
         if record[1] not in held_out:

@@ -1,6 +1,6 @@
 """Compact listings of what a file defines: declaration lines without bodies, members under their type, one doc line.
 
-The listings stand in the prompt for other files of the project, as the language server's index renders them.
+The listings stand in the prompt for other files of the project, in the layout of the language server's index.
 Line-based on purpose: it reads hundreds of megabytes a minute and its misses only cost a sample its context.
 """
 import re
@@ -127,20 +127,41 @@ def definitions(text, language):
     return found
 
 
+TYPE_HEAD = re.compile(r"^(?:[\w()]+\s+)*?(?:class|struct|enum|interface|trait|union|namespace|record|impl|type)\b")
+
+
+def _chosen_members(members, wanted, most, generator):
+    """Where not all fit, those in `wanted` stay and the others are thinned in order."""
+    if len(members) <= most:
+        return members
+    keep = {i for i, (name, _) in enumerate(members) if name in wanted}
+    others = [i for i in range(len(members)) if i not in keep]
+    if generator:
+        generator.shuffle(others)
+    keep |= set(others[:max(0, most - len(keep))])
+    return [member for i, member in enumerate(members) if i in keep]
+
+
 def render(definition, language, generator=None, wanted=(), most=24):
-    """Text of one listing. With many members, those in `wanted` stay and the others are thinned in order."""
-    comment = "#" if language == "python" else "//"
-    members = definition.members
-    if len(members) > most:
-        keep = {i for i, (name, _) in enumerate(members) if name in wanted}
-        others = [i for i in range(len(members)) if i not in keep]
-        if generator:
-            generator.shuffle(others)
-        keep |= set(others[:max(0, most - len(keep))])
-        members = [member for i, member in enumerate(members) if i in keep]
-    text = []
-    if definition.doc:
-        text.append(f"{comment} {definition.doc}")
-    text.append(definition.signature)
-    text += ["    " + signature for _, signature in members]
+    """Text of one listing, laid out as the language server lays it out (indexer/src/render.rs)."""
+    members = [signature for _, signature in _chosen_members(definition.members, wanted, most, generator)]
+    head, doc, is_type = definition.signature, definition.doc, bool(members) or bool(TYPE_HEAD.match(definition.signature))
+    if language == "python":
+        text = [head + ":" if is_type or doc else head + ": ..."]
+        text += [f'    """{doc}"""'] if doc else []
+        text += ["    " + m + (": ..." if re.match(r"(?:async\s+)?def\s|class\s", m) else "") for m in members]
+        if is_type and len(text) == 1:
+            text.append("    ...")
+        return "\n".join(text) + "\n"
+    text = [("/// " if language == "rust" else "// ") + doc] if doc else []
+    if language == "go":
+        beside = [m for m in members if m.startswith("func")]
+        inside = ["    " + m for m in members if not m.startswith("func")]
+        text += [head + " {", *inside, "}"] if inside else [head]
+        return "\n".join(text + beside) + "\n"
+    if members:
+        ends = lambda m: "," if language == "rust" and "fn " not in m else ";"
+        text += [head + " {", *("    " + m + ends(m) for m in members), "}"]
+    else:
+        text.append(head + ";")
     return "\n".join(text) + "\n"

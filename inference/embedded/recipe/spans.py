@@ -64,11 +64,13 @@ def cursor_in_line(content, generator):
     if body.startswith(COMMENT) and not body.startswith(("#include", "#[", "#define")) and generator.random() < 0.75:
         return None
     draw = generator.random()
-    if draw < 0.18:
+    if draw < 0.05:
+        return 0
+    if draw < 0.2:
         offset = 0
-    elif draw < 0.68:
+    elif draw < 0.58:
         offset = _any(generator, [m.end() for m in TRIGGER.finditer(body) if m.end() <= len(body) - 2])
-    elif draw < 0.82:
+    elif draw < 0.76:
         offset = _any(generator, [m.end() for m in WORD_END.finditer(body) if 0 < m.end() <= len(body) - 2])
     else:
         offset = generator.randrange(0, len(body) - 2)
@@ -182,8 +184,8 @@ def random_span(lines, generator):
     return start, min(len(lines.text), start + 1 + int(generator.expovariate(1 / 50)))
 
 
-SITUATIONS = [(0.64, rest_of_line), (0.03, statement), (0.10, block_body), (0.07, rest_of_block),
-              (0.06, inside_brackets), (0.04, inside_name), (0.04, some_lines), (0.02, random_span)]
+SITUATIONS = [(0.84, rest_of_line), (0.01, statement), (0.06, block_body), (0.02, rest_of_block),
+              (0.03, inside_brackets), (0.03, inside_name), (0.01, some_lines)]
 
 
 def choose_span(lines, generator):

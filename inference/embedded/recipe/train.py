@@ -1,6 +1,6 @@
 """Trains the model on one GPU in stretches that checkpoint and resume; starts samples.py as its data service.
 
-The schedule is a share of --total-seconds of training time, summed over all stretches.
+The schedule is a share of the training time, summed over all stretches: of --total-seconds, or of what this stretch has.
 """
 import argparse
 import json
@@ -199,8 +199,9 @@ def run(arguments, device, reader, service, resumed, part):
     began, last_save, mean, since, counted = time.time(), time.time(), None, time.time(), 0
     rows = trainer.rows * arguments.accumulate
     stretch_end = BEGAN + arguments.stretch_seconds
+    total_seconds = arguments.total_seconds or used + stretch_end - began
     while True:
-        progress = (used + time.time() - began) / arguments.total_seconds
+        progress = (used + time.time() - began) / total_seconds
         if progress >= 1 or time.time() > stretch_end or step >= arguments.most_steps:
             break
         rate = min(1.0, (step + 1) / arguments.warm_up) * min(1.0, max(0.01, (1 - progress) / (1 - arguments.constant)))
@@ -249,7 +250,7 @@ def run(arguments, device, reader, service, resumed, part):
                                                   reader.metadata["tokenizer.ggml.merges"], "Q8_0"))
     log(f"stretch ends: {step} steps, {tokens / 1e6:.1f}M tokens in {elapsed:.0f}s, data waited {feed.waited:.1f}s, held out {held}, trained.gguf {size / 2**20:.1f} MiB")
     with open(f"{work}/done", "w") as file:
-        json.dump({"steps": step, "tokens": tokens, "seconds": elapsed, "held_out": held, "finished": elapsed >= arguments.total_seconds - 1,
+        json.dump({"steps": step, "tokens": tokens, "seconds": elapsed, "held_out": held, "finished": elapsed >= total_seconds - 1,
                    "arguments": vars(arguments)}, file, indent=1)
 
 
@@ -259,7 +260,7 @@ def main():
     parser.add_argument("--shards", required=True)
     parser.add_argument("--tokenizer-from", required=True, help="GGUF whose vocabulary is used")
     parser.add_argument("--initial", help="GGUF to start from; random weights without it")
-    parser.add_argument("--total-seconds", type=float, required=True)
+    parser.add_argument("--total-seconds", type=float, default=0, help="of training, over all stretches; without it, this stretch is the last")
     parser.add_argument("--stretch-seconds", type=float, default=560, help="ends with a checkpoint after this long, from process start")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--layers", type=int, default=12)
