@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Lacuna beside llama.cpp on the CPU: the same GGUF, the same prompts, in turn, and the ratios of the medians.
+"""Lacuna beside llama.cpp on the CPU or a GPU: the same GGUF, the same prompts, in turn, and the ratios of the medians.
 
     python3 evals/bench/peer.py --venv DIR --model inference/embedded/model.gguf [--model M2 ...] [--json OUT]
+    python3 evals/bench/peer.py --venv DIR --device cuda --model 7b.gguf      with nvcc; random weights: random_gguf.py
 
 The first run builds llama.cpp (the copy inside PyPI's llama-cpp-python, pinned below) into the virtual environment DIR
-for this machine's own instruction set; that takes a C++ compiler and some minutes. Lacuna is `target/release/lacuna`
+for this machine's own instruction set, or for --cuda-architecture (90 is Hopper) with CUDA's compiler; that takes a C++
+compiler and some minutes. --sdist FILE builds from a source distribution that is at hand, without the package index, if
+pip finds the build's own needs. Lacuna is `target/release/lacuna`
 unless --lacuna says otherwise; `--lacuna none` measures llama.cpp alone.
 
 What is measured, per model, each in a process of its own and `--rounds` times with the engines' order alternating:
@@ -18,11 +21,12 @@ What is measured, per model, each in a process of its own and `--rounds` times w
 Prompts are windows of real source files (--corpus, by default the Python standard library), tokenized with the model's
 own vocabulary; no window is used twice by an engine, so nothing can be served from a cache. The first, short prompt of
 each process pages the weights in and is not counted. llama.cpp runs with its defaults (flash attention and weight
-repacking as it chooses, f16 KV) and is timed inside the calls of llama_decode alone: no sampling, no Python.
+repacking as it chooses, f16 KV; on a GPU with flash attention and all layers there) and is timed inside the calls of
+llama_decode alone: no sampling, no Python.
 
 The contract with `lacuna bench`. It is called as
 
-    lacuna bench --model M --device cpu --threads T --prompts FILE --gen N --spec off --json
+    lacuna bench --model M --device cpu|cuda --threads T --prompts FILE --gen N --spec off --json
 
 FILE holds {"prompts": [[id, ...], ...]}, of any lengths, to be run one after the other, each from an empty cache, with
 exactly N greedy tokens generated after each, whatever they are (an end-of-text token does not stop it). It prints one
@@ -78,9 +82,11 @@ def cpu_info() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in block.splitlines())}
 
 
-def cmake_arguments() -> list[str]:
+def cmake_arguments(options) -> list[str]:
     parts = ["TESTS", "TOOLS", "EXAMPLES", "SERVER", "APP"]
     arguments = ["-DLLAVA_BUILD=OFF", *(f"-DLLAMA_BUILD_{part}=OFF" for part in parts)]
+    if options.device == "cuda":
+        arguments += ["-DGGML_CUDA=ON", f"-DCMAKE_CUDA_ARCHITECTURES={options.cuda_architecture}"]
     flags = set(cpu_info().get("flags", "").split())
     if not flags:
         return [*arguments, "-DGGML_NATIVE=ON"]
@@ -88,21 +94,28 @@ def cmake_arguments() -> list[str]:
     return [*arguments, "-DGGML_NATIVE=OFF", *(f"-DGGML_{option}=ON" for option in options)]
 
 
-def install(venv: Path) -> Path:
-    """Builds the peer into `venv` unless the pinned version is there; returns its Python."""
+def install(options) -> Path:
+    """Builds the peer into the virtual environment unless the pinned version is there; returns its Python."""
+    venv = options.venv
     python = venv / "bin" / "python"
     if python.exists():
         query = "from importlib.metadata import version; print(version('llama-cpp-python'))"
         have = subprocess.run([python, "-c", query], capture_output=True, text=True)
         if have.stdout.strip() == LLAMA_CPP_PYTHON:
             return python
-    arguments = cmake_arguments()
+    arguments = cmake_arguments(options)
     print(f"building llama-cpp-python {LLAMA_CPP_PYTHON} in {venv}: {' '.join(arguments)}", file=sys.stderr)
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+    # A machine without a package index has what the build and the worker need beside its own Python.
+    shared = ["--system-site-packages"] if options.sdist else []
+    subprocess.run([sys.executable, "-m", "venv", *shared, venv], check=True)
     jobs = str(os.cpu_count() or 1)
     environment = {**os.environ, "CMAKE_ARGS": " ".join(arguments), "CMAKE_BUILD_PARALLEL_LEVEL": jobs}
     packages = [f"llama-cpp-python=={LLAMA_CPP_PYTHON}", f"numpy=={NUMPY}"]
-    pip = [python, "-m", "pip", "install", "--no-binary", "llama-cpp-python", *packages]
+    pip = [python, "-m", "pip", "install"]
+    if options.sdist:
+        pip += ["--no-index", "--no-deps", "--no-build-isolation", options.sdist]
+    else:
+        pip += ["--no-binary", "llama-cpp-python", *packages]
     subprocess.run(pip, check=True, env=environment, stdout=sys.stderr)
     return python
 
@@ -113,7 +126,7 @@ def install(venv: Path) -> Path:
 class LlamaCpp:
     """The engine through its C API: a model, a context, and timed calls of llama_decode."""
 
-    def __init__(self, model: str, vocabulary_only: bool):
+    def __init__(self, model: str, device: str, vocabulary_only: bool):
         import llama_cpp
 
         self.api = llama_cpp
@@ -121,7 +134,10 @@ class LlamaCpp:
         llama_cpp.llama_log_set(self.quiet, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         parameters = llama_cpp.llama_model_default_params()
-        parameters.n_gpu_layers = 0
+        self.device = device
+        if device == "cuda" and not llama_cpp.llama_supports_gpu_offload():
+            sys.exit("the peer was built without CUDA: name another --venv")
+        parameters.n_gpu_layers = 999 if device == "cuda" else 0
         parameters.vocab_only = vocabulary_only
         self.model = llama_cpp.llama_model_load_from_file(model.encode(), parameters)
         if not self.model:
@@ -145,6 +161,8 @@ class LlamaCpp:
         parameters.n_batch = tokens
         parameters.n_threads = threads
         parameters.n_threads_batch = threads
+        if self.device == "cuda":
+            parameters.flash_attn_type = self.api.LLAMA_FLASH_ATTN_TYPE_ENABLED
         self.context = self.api.llama_init_from_model(self.model, parameters)
         if not self.context:
             sys.exit("llama.cpp cannot make a context")
@@ -184,7 +202,7 @@ def resident_bytes() -> int:
         return 0
 
 
-def worker_bench(model: str, prompts_file: str, generate: int, threads: int) -> dict:
+def worker_bench(model: str, device: str, prompts_file: str, generate: int, threads: int) -> dict:
     import numpy  # noqa: F401  (part of the baseline, not of the engine)
     from importlib.metadata import version
 
@@ -193,24 +211,24 @@ def worker_bench(model: str, prompts_file: str, generate: int, threads: int) -> 
     prompts = json.loads(Path(prompts_file).read_text())["prompts"]
     baseline = resident_bytes()
     start = time.perf_counter()
-    engine = LlamaCpp(model, vocabulary_only=False)
+    engine = LlamaCpp(model, device, vocabulary_only=False)
     engine.open_context(max(map(len, prompts)) + generate, threads)
     load = time.perf_counter() - start
     runs = [engine.run(prompt, generate) for prompt in prompts]
     return {"engine": "llama.cpp", "version": f"llama-cpp-python {version('llama-cpp-python')}",
-            "system": llama_cpp.llama_print_system_info().decode().strip(), "device": "cpu", "threads": threads,
+            "system": llama_cpp.llama_print_system_info().decode().strip(), "device": device, "threads": threads,
             "load_ms": load * 1e3, "baseline_bytes": baseline, "runs": runs}
 
 
 def worker_context(model: str) -> dict:
     """The model's context length in tokens."""
-    engine = LlamaCpp(model, vocabulary_only=True)
+    engine = LlamaCpp(model, "cpu", vocabulary_only=True)
     return {"context": int(engine.metadata(f"{engine.metadata('general.architecture')}.context_length"))}
 
 
 def worker_tokenize(model: str, corpus: str, wanted: int) -> dict:
     """`wanted` token ids of source files under `corpus`, in the files' sorted order."""
-    engine = LlamaCpp(model, vocabulary_only=True)
+    engine = LlamaCpp(model, "cpu", vocabulary_only=True)
     ids: list[int] = []
     for path in sorted(Path(corpus).rglob("*")):
         if path.suffix in SOURCE_SUFFIXES and path.is_file() and "site-packages" not in path.parts:
@@ -269,8 +287,9 @@ def measure(model: Path, python: Path, lacuna: Path | None, options) -> dict:
     loads = []
     with tempfile.TemporaryDirectory() as directory:
         prompts_file = Path(directory) / "prompts.json"
-        threads, peer = str(options.threads), [*me, "worker-bench", model, prompts_file]
-        ours = [lacuna, "bench", "--model", model, "--device", "cpu", "--threads", threads, "--prompts", prompts_file]
+        threads, peer = str(options.threads), [*me, "worker-bench", model, options.device, prompts_file]
+        ours = [lacuna, "bench", "--model", model, "--device", options.device, "--threads", threads]
+        ours += ["--prompts", prompts_file]
         for turn in range(options.rounds):
             for name, length, generate in measures:
                 prompts = [corpus.take(WARM_UP_TOKENS), *(corpus.take(length) for _ in range(options.repeats))]
@@ -338,8 +357,8 @@ def machine(options) -> dict:
 
 def main() -> None:
     if sys.argv[1:2] == ["worker-bench"]:
-        model, prompts, generate, threads = sys.argv[2:6]
-        return print(json.dumps(worker_bench(model, prompts, int(generate), int(threads))))
+        model, device, prompts, generate, threads = sys.argv[2:7]
+        return print(json.dumps(worker_bench(model, device, prompts, int(generate), int(threads))))
     if sys.argv[1:2] == ["worker-context"]:
         return print(json.dumps(worker_context(sys.argv[2])))
     if sys.argv[1:2] == ["worker-tokenize"]:
@@ -350,6 +369,9 @@ def main() -> None:
     parser.add_argument("--venv", type=Path, required=True, metavar="DIR", help="virtual environment of the peer")
     parser.add_argument("--model", type=Path, action="append", required=True, metavar="GGUF", help="may be repeated")
     parser.add_argument("--lacuna", default=str(REPOSITORY / "target" / "release" / "lacuna"), metavar="PATH|none")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="both engines compute there")
+    parser.add_argument("--cuda-architecture", default="90", metavar="N", help="what the peer is built for")
+    parser.add_argument("--sdist", type=Path, metavar="FILE", help="llama-cpp-python's source distribution")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--prefill", type=numbers, default=[512, 2048], metavar="N,N", help="prompt lengths")
     parser.add_argument("--depth", type=int, default=512, help="prompt tokens before decode")
@@ -365,7 +387,7 @@ def main() -> None:
     if lacuna and not lacuna.exists():
         parser.error(f"{lacuna} does not exist: build it with `cargo build --release`, or say --lacuna none")
     options.venv = options.venv.absolute()
-    python = install(options.venv)
+    python = install(options)
     if os.getloadavg()[0] > 0.5:
         print(f"load average {os.getloadavg()[0]:.1f}: the machine is busy, expect noise", file=sys.stderr)
     results = [measure(model.absolute(), python, lacuna, options) for model in options.model]

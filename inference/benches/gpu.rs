@@ -10,7 +10,7 @@ use std::{
 };
 
 use lacuna_inference::{
-    Backend, Device, Engine, EngineOptions, Model, ModelSource, Priority, Request, Sampling,
+    Backend, Device, Engine, EngineOptions, Model, ModelSource, Request,
     cpu::attention::KvPrecision,
     cuda::{CudaRunner, Gpu, check, timing},
     kv_cache::{BLOCK_SIZE, BlockId},
@@ -293,16 +293,7 @@ fn engine(index: usize, model: &Model) -> Outcome<usize> {
         let part = tokens(30, seed, vocabulary.min(5000));
         part.iter().copied().cycle().take(context.min(1024) / 2 + seed).collect::<Vec<_>>()
     };
-    let request = |prompt: Vec<u32>, max_tokens| Request {
-        prompt,
-        max_tokens,
-        deadline: None,
-        sampling: Sampling::GREEDY,
-        stop_tokens: Vec::new(),
-        stop_texts: Vec::new(),
-        constraint: None,
-        priority: Priority::Interactive,
-    };
+    let request = |prompt: Vec<u32>, max_tokens| Request::greedy(prompt, max_tokens);
     let count = 64;
     let plain_engine = start(Speculation::Off)?;
     let mut plain = Vec::new();

@@ -126,7 +126,7 @@ extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) gate(const __grid_c
     const float u[8] = {v[2].x, v[2].y, v[2].z, v[2].w, v[3].x, v[3].y, v[3].z, v[3].w};
     float out[8];
 #pragma unroll
-    for (u32 i = 0; i < 8; i++) out[i] = column + i < p.columns ? __fdividef(g[i], 1.0f + __expf(-g[i])) * u[i] : 0.0f;
+    for (u32 i = 0; i < 8; i++) out[i] = column + i < p.columns ? __fdiv_rn(g[i], 1.0f + expf(-g[i])) * u[i] : 0.0f;
     store_activations(p.out, row, unit, out);
 }
 

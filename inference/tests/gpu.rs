@@ -1,7 +1,7 @@
 //! The GPU runner against the CPU's, on the device. Needs a GPU: runs where LACUNA_GPU_TESTS=1 says that there is one.
 
 use lacuna_inference::{
-    Backend, Device, Engine, EngineOptions, Model, ModelSource, Priority, Request, Sampling,
+    Backend, Device, Engine, EngineOptions, Model, ModelSource, Request,
     cpu::attention::KvPrecision,
     cuda::{CudaRunner, Gpu, check},
     kv_cache::{BLOCK_SIZE, BlockId},
@@ -106,15 +106,8 @@ fn speculation_and_batching_change_no_token() {
             Engine::start(model.clone(), options).expect("the engine starts")
         };
         // Repeating prompts, so that there is something to guess.
-        let request = |seed: usize| Request {
-            prompt: tokens(24, vocabulary).iter().copied().cycle().take(100 + seed * 7).collect(),
-            max_tokens: 40,
-            deadline: None,
-            sampling: Sampling::GREEDY,
-            stop_tokens: Vec::new(),
-            stop_texts: Vec::new(),
-            constraint: None,
-            priority: Priority::Interactive,
+        let request = |seed: usize| {
+            Request::greedy(tokens(24, vocabulary).iter().copied().cycle().take(100 + seed * 7).collect(), 40)
         };
         let run = |engine: &Engine, seed| {
             engine.submit(request(seed)).expect("accepted").collect_blocking().expect("finished").tokens
@@ -141,16 +134,7 @@ fn a_model_that_was_unloaded_answers_as_before() {
     let engine = Engine::start(model.clone(), options).expect("the engine starts");
     assert!(engine.status().device.starts_with("cuda:"), "auto takes the GPU: {}", engine.status().device);
     let run = || {
-        let request = Request {
-            prompt: tokens(40, model.config().vocabulary),
-            max_tokens: 20,
-            deadline: None,
-            sampling: Sampling::GREEDY,
-            stop_tokens: Vec::new(),
-            stop_texts: Vec::new(),
-            constraint: None,
-            priority: Priority::Interactive,
-        };
+        let request = Request::greedy(tokens(40, model.config().vocabulary), 20);
         engine.submit(request).expect("accepted").collect_blocking().expect("finished").tokens
     };
     let first = run();

@@ -27,7 +27,7 @@ pub enum GpuError {
     #[error("the GPU cannot be used: {0}; use the device `cpu`")]
     Unsupported(String),
     #[error(
-        "the GPU has {free_mib} MiB free and {what} takes {needed_mib} MiB; close other programs that use it, choose a \
+        "the GPU has {free_mib} MiB free and {needed_mib} MiB are needed for {what}; close other programs that use it, choose a \
          smaller model or context, or use the device `cpu`"
     )]
     OutOfMemory { what: &'static str, needed_mib: usize, free_mib: usize },

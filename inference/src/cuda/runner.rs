@@ -11,7 +11,7 @@ use super::{
     attention::{self, AttentionScratch, AttentionShape, KvPages, Rotation, StepAddresses},
     buffers::{Buffer, DeviceMatrix, Uploader},
     graphs::{Found, Graph, Graphs},
-    multiply::Products,
+    multiply::{LARGEST_NARROW_ROWS, Products},
     params::{GateParams, Layout, NormalizeParams, Partial},
     rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision},
     step::Step,
@@ -21,7 +21,7 @@ use crate::{
     cpu::ops::RopePairing,
     models::{ModelConfig, decoder},
     sampler::Choice,
-    scheduler::{Batch, BlockCopy},
+    scheduler::{Batch, BatchEntry, BlockCopy},
     weights::{Gguf, Matrix, matrix::load_vector},
 };
 
@@ -29,6 +29,11 @@ use crate::{
 pub const STEP_TOKENS: usize = 2048;
 /// A row's normalization holds the row in shared memory, of which every device gives a block 48 KiB.
 const LARGEST_EMBEDDING: usize = 11_000;
+
+/// Rows that the products of prompts are computed in; a few more cost as much as so many.
+const PROMPT_ROWS: usize = 128;
+/// From so many bytes of weights on, a few rows are faster in a step of their own than as another block of a prompt's.
+const TAIL_WEIGHTS: usize = 3 << 30;
 
 struct Layer {
     attention_norm: Buffer,
@@ -105,6 +110,16 @@ impl CudaRunner {
         }
         if c.embedding > LARGEST_EMBEDDING {
             return unsupported(format!("an embedding of {} is too wide for its kernels", c.embedding));
+        }
+        let (free, _) = gpu.memory()?;
+        let weights: usize = gguf.tensors().values().map(|tensor| tensor.byte_length()).sum();
+        if free < weights {
+            return Err(GpuError::OutOfMemory {
+                what: "the model's weights",
+                needed_mib: weights >> 20,
+                free_mib: free >> 20,
+            }
+            .into());
         }
         let mut uploader = Uploader::new(&gpu)?;
         let mut load = |tensor: &str, rows: usize, columns: usize| -> Result<DeviceMatrix, EngineError> {
@@ -239,8 +254,28 @@ impl CudaRunner {
         }
     }
 
-    /// Runs a step on the device. Returns the number of rows whose results are wanted.
+    /// Runs a step on the device, the rows beyond whole blocks of a large model's products in a step of their own.
+    /// Returns the number of rows whose results are wanted.
     fn compute(&mut self, batch: &Batch, abandoned: &dyn Fn() -> bool) -> Result<Option<usize>, GpuError> {
+        let tail = batch.rows() % PROMPT_ROWS;
+        let is_costly = batch.rows() > PROMPT_ROWS && (1..=LARGEST_NARROW_ROWS).contains(&tail);
+        if is_costly
+            && self.weights_bytes() >= TAIL_WEIGHTS
+            && let Some([whole, rest]) = split_tail(batch, tail)
+        {
+            return match self.compute_step(&whole, abandoned)? {
+                Some(_) => self.compute_step(&rest, abandoned),
+                None => Ok(None),
+            };
+        }
+        self.compute_step(batch, abandoned)
+    }
+
+    fn compute_step(
+        &mut self,
+        batch: &Batch,
+        abandoned: &dyn Fn() -> bool,
+    ) -> Result<Option<usize>, GpuError> {
         let step = Step::new(batch, attention::group(&self.kv.shape));
         let vocabulary = self.config.vocabulary;
         assert!(step.words[..step.rows].iter().all(|token| (*token as usize) < vocabulary));
@@ -413,6 +448,25 @@ impl CudaRunner {
     }
 }
 
+/// The batch without its last `tail` rows, then those; `None` unless they are of one sequence and the only wanted ones.
+fn split_tail(batch: &Batch, tail: usize) -> Option<[Batch; 2]> {
+    let (last, others) = batch.entries.split_last()?;
+    let cut = last.tokens.len().checked_sub(tail)?;
+    let nothing_before = others.iter().all(|entry| entry.logits.is_empty());
+    if cut == 0 || !nothing_before || last.logits.is_empty() || last.logits.start < cut {
+        return None;
+    }
+    let part = |tokens: std::ops::Range<usize>, logits| BatchEntry {
+        tokens: last.tokens[tokens.clone()].to_vec(),
+        start: last.start + tokens.start,
+        logits,
+        ..last.clone()
+    };
+    let rest = part(cut..last.tokens.len(), last.logits.start - cut..last.logits.end - cut);
+    let whole = others.iter().cloned().chain([part(0..cut, 0..0)]).collect();
+    Some([Batch { copies: Vec::new(), entries: whole }, Batch { copies: Vec::new(), entries: vec![rest] }])
+}
+
 impl Scratch {
     /// Of every buffer that kernels are given.
     fn addresses(&self) -> Vec<CUdeviceptr> {
@@ -462,4 +516,36 @@ fn blocks_that_fit(
         });
     }
     Ok(blocks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tail_is_cut_off_where_only_its_rows_are_wanted() {
+        let entry = |tokens: usize, start: usize, logits| BatchEntry {
+            sequence: 0,
+            tokens: (0..tokens as u32).collect(),
+            start,
+            blocks: (0..40).collect(),
+            logits,
+        };
+        let batch = |entries| Batch { copies: Vec::new(), entries };
+        let [whole, rest] =
+            split_tail(&batch(vec![entry(100, 0, 0..0), entry(160, 7, 159..160)]), 4).expect("cut");
+        assert_eq!((whole.rows(), rest.rows()), (256, 4));
+        assert_eq!((whole.entries[1].start, whole.entries[1].logits.clone()), (7, 0..0));
+        assert_eq!((rest.entries[0].start, rest.entries[0].logits.clone()), (163, 3..4));
+        assert_eq!(rest.entries[0].tokens, [156, 157, 158, 159]);
+        for kept in [
+            // Another sequence's row is wanted; a row before the tail is; no row is; the tail is all of the sequence.
+            vec![entry(1, 90, 0..1), entry(131, 0, 130..131)],
+            vec![entry(132, 0, 100..132)],
+            vec![entry(132, 0, 0..0)],
+            vec![entry(128, 0, 0..0), entry(4, 0, 3..4)],
+        ] {
+            assert!(split_tail(&batch(kept), 4).is_none());
+        }
+    }
 }
