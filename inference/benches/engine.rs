@@ -11,8 +11,8 @@ use std::{
 };
 
 use lacuna_inference::{
-    Backend, Device, Engine, EngineOptions, Generation, Model, ModelSource, Output, Priority, Request,
-    RequestStats, Sampling, kv_cache::BLOCK_SIZE, speculative::Speculation,
+    Backend, Device, Engine, EngineOptions, Generation, Model, ModelSource, Output, Request, RequestStats,
+    kv_cache::BLOCK_SIZE, speculative::Speculation,
 };
 
 /// Tokens of a prompt: two pieces and a half of what one step computes.
@@ -78,16 +78,7 @@ fn engine(model: &Model, speculation: Speculation, cache_tokens: usize) -> Engin
 }
 
 fn submit(engine: &Engine, prompt: &[u32], max_tokens: usize) -> Generation {
-    let request = Request {
-        prompt: prompt.to_vec(),
-        max_tokens,
-        deadline: None,
-        sampling: Sampling::GREEDY,
-        stop_tokens: Vec::new(),
-        stop_texts: Vec::new(),
-        constraint: None,
-        priority: Priority::Interactive,
-    };
+    let request = Request::greedy(prompt.to_vec(), max_tokens);
     engine.submit(request).expect("the engine takes it")
 }
 

@@ -3,9 +3,7 @@
 use std::{io::Read, time::Instant};
 
 use anyhow::Context;
-use lacuna_inference::{
-    Backend, Engine, EngineOptions, Event, Model, ModelSource, Priority, Request, Sampling, fim::FimParts,
-};
+use lacuna_inference::{Backend, Engine, EngineOptions, Event, Model, ModelSource, Request, fim::FimParts};
 
 fn main() -> anyhow::Result<()> {
     let source = ModelSource::parse(&std::env::args().nth(1).unwrap_or_else(|| "embedded".into()));
@@ -24,14 +22,8 @@ fn main() -> anyhow::Result<()> {
     let parts = FimParts { prefix: &prefix, suffix: &suffix, ..FimParts::default() };
     for _ in 0..2 {
         let request = Request {
-            prompt: fim.assemble(tokenizer, &parts).tokens,
-            max_tokens: 64,
-            deadline: None,
-            sampling: Sampling::GREEDY,
             stop_tokens: fim.stop_tokens().to_vec(),
-            stop_texts: Vec::new(),
-            constraint: None,
-            priority: Priority::Interactive,
+            ..Request::greedy(fim.assemble(tokenizer, &parts).tokens, 64)
         };
         let mut generation = engine.submit(request)?;
         while let Some(event) = generation.next_blocking() {

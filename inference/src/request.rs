@@ -71,6 +71,20 @@ pub struct Request {
 }
 
 impl Request {
+    /// The likeliest tokens after `prompt`, at the highest priority, until the end token or `max_tokens`.
+    pub fn greedy(prompt: Vec<u32>, max_tokens: usize) -> Self {
+        Self {
+            prompt,
+            max_tokens,
+            deadline: None,
+            sampling: Sampling::GREEDY,
+            stop_tokens: Vec::new(),
+            stop_texts: Vec::new(),
+            constraint: None,
+            priority: Priority::Interactive,
+        }
+    }
+
     /// Whether the next token is chosen from the logits themselves, or the most likely one of all will do.
     pub fn needs_logits(&self) -> bool {
         self.sampling.temperature > 0.0 || self.constraint.is_some()

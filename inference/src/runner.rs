@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Tokens computed in one step on the CPU: bounds how long a long prompt delays other streams.
-const CPU_STEP_TOKENS: usize = 256;
+const CPU_STEP_TOKENS: usize = 192;
 
 /// Where a model is asked to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,6 +1,9 @@
 //! Turns a row of logits into a token.
 
-use crate::Sampling;
+use crate::{
+    Sampling,
+    cpu::ops::{maximum, sum_of_exponentials},
+};
 
 /// Draws tokens for one request. Deterministic: the n-th draw depends on the seed, n and the logits only.
 #[derive(Debug, Clone)]
@@ -42,7 +45,7 @@ impl Sampler {
 
     fn draw(&mut self, logits: &[f32]) -> u32 {
         let Sampling { temperature, top_k, top_p, min_p, .. } = self.sampling;
-        let maximum = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let maximum = maximum(logits);
         let weight = |logit: f32| ((logit - maximum) / temperature).exp();
         self.candidates.clear();
         self.candidates.extend(
@@ -89,20 +92,14 @@ impl Sampler {
 
 /// The most likely token; the lowest id among equals.
 pub fn argmax(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (index, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = index;
-        }
-    }
-    best as u32
+    let maximum = maximum(logits);
+    logits.iter().position(|logit| *logit == maximum).unwrap_or(0) as u32
 }
 
 /// Natural-log softmax of one token.
 pub fn log_probability(logits: &[f32], token: u32) -> f32 {
-    let maximum = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let total: f32 = logits.iter().map(|logit| (logit - maximum).exp()).sum();
-    logits[token as usize] - maximum - total.ln()
+    let maximum = maximum(logits);
+    logits[token as usize] - maximum - sum_of_exponentials(logits, maximum).ln()
 }
 
 #[cfg(test)]

@@ -32,16 +32,7 @@ fn prompt(engine: &Engine, at: usize, lines: usize) -> Vec<u32> {
 }
 
 fn request(prompt: Vec<u32>, max_tokens: usize) -> Request {
-    Request {
-        prompt,
-        max_tokens,
-        deadline: None,
-        sampling: Sampling::GREEDY,
-        stop_tokens: Vec::new(),
-        stop_texts: Vec::new(),
-        constraint: None,
-        priority: Priority::Interactive,
-    }
+    Request::greedy(prompt, max_tokens)
 }
 
 fn run(engine: &Engine, request: Request) -> Output {
@@ -160,7 +151,8 @@ fn constraints_hold_with_and_without_speculation() {
 #[test]
 fn a_constraint_that_nothing_fits_is_dropped_and_said_so() {
     let engine = engine(EngineOptions::default());
-    let prompt = prompt(&engine, 150, 30);
+    // No hole to fill: the model writes on, so that there is text to stop in.
+    let prompt = engine.model().tokenizer().encode(SOURCE)[..400].to_vec();
     let free = run(&engine, request(prompt.clone(), 8));
     // Every token that could spell the literal ends the answer, and may not come before the literal is there.
     let tokenizer = engine.model().tokenizer();
@@ -302,7 +294,8 @@ fn what_made_room_is_told_from_what_never_was_there() {
 #[test]
 fn answers_end_where_they_should() {
     let engine = engine(EngineOptions::default());
-    let prompt = prompt(&engine, 150, 30);
+    // No hole to fill: the model writes on, so that there is text to stop in.
+    let prompt = engine.model().tokenizer().encode(SOURCE)[..400].to_vec();
     let free = run(&engine, request(prompt.clone(), 32));
     assert_eq!((free.reason, free.tokens.len()), (StopReason::MaxTokens, 32));
 

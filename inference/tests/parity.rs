@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use lacuna_inference::{
-    Backend, Engine, EngineOptions, Model, ModelSource, Priority, Request, Sampling, StopReason,
+    Backend, Engine, EngineOptions, Model, ModelSource, Request, StopReason,
     cpu::attention::KvPrecision,
     fim::FimParts,
     kv_cache::{BLOCK_SIZE, BlockId},
@@ -124,16 +124,7 @@ fn logits(runner: &mut CpuRunner, vocabulary: usize, sequence: &[u32], step: usi
 }
 
 fn greedy(engine: &Engine, case: &Case) -> Vec<u32> {
-    let request = Request {
-        prompt: case.prompt.clone(),
-        max_tokens: case.tokens.len(),
-        deadline: None,
-        sampling: Sampling::GREEDY,
-        stop_tokens: Vec::new(),
-        stop_texts: Vec::new(),
-        constraint: None,
-        priority: Priority::Interactive,
-    };
+    let request = Request::greedy(case.prompt.clone(), case.tokens.len());
     let output = engine.submit(request).expect("accepted").collect_blocking().expect("finished");
     assert_eq!(output.reason, StopReason::MaxTokens, "{}", case.name);
     output.tokens

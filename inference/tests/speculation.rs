@@ -6,8 +6,8 @@ use std::{
 };
 
 use lacuna_inference::{
-    Backend, Device, Engine, EngineError, EngineOptions, Generation, Model, ModelSource, Output, Priority,
-    Request, Sampling,
+    Backend, Device, Engine, EngineError, EngineOptions, Generation, Model, ModelSource, Output, Request,
+    Sampling,
     speculative::Speculation,
     weights::{Gguf, Storage},
 };
@@ -53,16 +53,7 @@ fn engine(target: Model, speculation: Speculation, draft_model: Option<Model>) -
 }
 
 fn submit(engine: &Engine, prompt: &[u32], max_tokens: usize, sampling: Sampling) -> Generation {
-    let request = Request {
-        prompt: prompt.to_vec(),
-        max_tokens,
-        deadline: None,
-        sampling,
-        stop_tokens: Vec::new(),
-        stop_texts: Vec::new(),
-        constraint: None,
-        priority: Priority::Interactive,
-    };
+    let request = Request { sampling, ..Request::greedy(prompt.to_vec(), max_tokens) };
     engine.submit(request).unwrap()
 }
 

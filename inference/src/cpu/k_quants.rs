@@ -14,6 +14,8 @@ use candle_core::quantized::GgmlDType;
 
 use super::{
     activations::{TILE_ROWS, WideBlock, WideTile},
+    instructions::Instructions,
+    tiles_vnni::{avx, avx512},
     unpack::{Q4K, Q5K, Q6K, WeightBlock, spread},
 };
 
@@ -54,9 +56,10 @@ pub fn dot_rows(
 }
 
 /// `out[f][t][r] = weights[f] . row r of tiles[t]` for one or two weight rows and up to [`MOST_TILES`] tiles. `tiles`
-/// is `[tile][block]`. Requires [`is_supported`].
+/// is `[tile][block]`. Requires [`is_supported`] and `instructions`; the result's bits do not depend on them.
 pub fn dot_tiles(
     dtype: GgmlDType,
+    instructions: Instructions,
     weights: &[u8],
     features: usize,
     tiles: &[WideTile],
@@ -64,12 +67,13 @@ pub fn dot_tiles(
     out: &mut [[[f32; TILE_ROWS]; MOST_TILES]],
 ) {
     assert!(is_supported(dtype) && (1..=TILE_FEATURES).contains(&features) && out.len() >= features);
-    // SAFETY: the CPU has AVX2, FMA and F16C (`is_supported`).
+    assert!(instructions.is_available());
+    // SAFETY: the CPU has AVX2, FMA and F16C (`is_supported`) and `instructions`.
     unsafe {
         match dtype {
-            GgmlDType::Q4K => tiles_of::<Q4K>(weights, features, tiles, count, out),
-            GgmlDType::Q5K => tiles_of::<Q5K>(weights, features, tiles, count, out),
-            _ => tiles_of::<Q6K>(weights, features, tiles, count, out),
+            GgmlDType::Q4K => tiles_of::<Q4K>(instructions, weights, features, tiles, count, out),
+            GgmlDType::Q5K => tiles_of::<Q5K>(instructions, weights, features, tiles, count, out),
+            _ => tiles_of::<Q6K>(instructions, weights, features, tiles, count, out),
         }
     }
 }
@@ -116,14 +120,12 @@ unsafe fn rows_kernel<W: WeightBlock, const ROWS: usize>(
         for block in 0..blocks {
             let mut totals = [[_mm256_setzero_si256(); FEATURES]; ROWS];
             let mut offsets = [[_mm256_setzero_si256(); FEATURES]; ROWS];
-            let mut scales = [0f32; FEATURES];
-            let mut offset_scales = [0f32; FEATURES];
+            let mut at = *weights;
             for feature in 0..FEATURES {
                 let weight = weights[feature].add(block * W::BYTES);
+                at[feature] = weight;
                 prefetch(weight.wrapping_add(FEATURES * blocks * W::BYTES), W::BYTES);
                 let weight_scales = W::scales(weight);
-                scales[feature] = weight_scales.scale;
-                offset_scales[feature] = weight_scales.offset_scale;
                 let values = W::values(weight);
                 let multipliers = spread(weight_scales.multipliers);
                 let weight_offsets = _mm256_cvtepi8_epi16(weight_scales.offsets);
@@ -143,8 +145,7 @@ unsafe fn rows_kernel<W: WeightBlock, const ROWS: usize>(
                     offsets[row][feature] = _mm256_madd_epi16(weight_offsets, activation_sums);
                 }
             }
-            let scales = _mm256_loadu_ps(scales.as_ptr());
-            let offset_scales = _mm256_loadu_ps(offset_scales.as_ptr());
+            let [scales, offset_scales] = W::float_scales(&at);
             for row in 0..ROWS {
                 let scale = _mm256_set1_ps(activations.get_unchecked(row * blocks + block).scale);
                 let total = _mm256_cvtepi32_ps(sum_each(&totals[row]));
@@ -223,15 +224,18 @@ fn transpose(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
 
 /// A weight block laid out so that any four values, and any pair of factors, can be sent to all lanes.
 #[repr(C, align(32))]
-struct Spread {
-    values: [i32; 64],
+pub(super) struct Spread {
+    pub values: [i32; 64],
     /// Twice the 16-bit multiplier, for each group of values that has one.
-    multipliers: [i32; 16],
+    pub multipliers: [i32; 16],
     /// Two neighbours' 16-bit offsets.
-    offsets: [i32; 8],
-    scale: f32,
-    offset_scale: f32,
+    pub offsets: [i32; 8],
+    pub scale: f32,
+    pub offset_scale: f32,
 }
+
+/// `[weight row][tile]`, each lane a row of activations.
+pub(super) type TileSums = [[__m256; MOST_TILES]; TILE_FEATURES];
 
 impl Spread {
     const ZERO: Self =
@@ -269,8 +273,11 @@ impl Spread {
     }
 }
 
+/// # Safety
+/// The CPU has `instructions`.
 #[target_feature(enable = "avx2,fma,f16c")]
-fn tiles_of<W: WeightBlock>(
+unsafe fn tiles_of<W: WeightBlock>(
+    instructions: Instructions,
     weights: &[u8],
     features: usize,
     tiles: &[WideTile],
@@ -286,7 +293,8 @@ fn tiles_of<W: WeightBlock>(
     let mut sums = [[_mm256_setzero_ps(); MOST_TILES]; TILE_FEATURES];
     let mut spread = [Spread::ZERO; TILE_FEATURES];
     for block in 0..blocks {
-        // SAFETY: each start is followed by `blocks` blocks, and `tiles` holds `count * blocks` (asserted).
+        // SAFETY: each start is followed by `blocks` blocks, and `tiles` holds `count * blocks` (asserted); the caller
+        // vouches for `instructions`.
         unsafe {
             for (spread, start) in spread.iter_mut().zip(starts) {
                 let weight = start.add(block * W::BYTES);
@@ -299,9 +307,21 @@ fn tiles_of<W: WeightBlock>(
                 // a broadcast from memory is free.
                 let spread = std::hint::black_box(&spread);
                 let at = tiles.as_ptr().add(tile * blocks + block);
-                tile += match count - tile {
-                    2.. => tile_kernel::<W, 2>(spread, [at, at.add(blocks)], tile, &mut sums),
-                    _ => tile_kernel::<W, 1>(spread, [at], tile, &mut sums),
+                let two = || [at, at.add(blocks)];
+                let is_last = count - tile == 1;
+                tile += match (instructions, is_last) {
+                    (Instructions::Avx2, false) => tile_kernel::<W, 2>(spread, two(), tile, &mut sums),
+                    (Instructions::Avx2, true) => tile_kernel::<W, 1>(spread, [at], tile, &mut sums),
+                    (Instructions::AvxVnni, false) => {
+                        avx::wide_kernel::<W, 2>(spread, two(), tile, &mut sums)
+                    }
+                    (Instructions::AvxVnni, true) => avx::wide_kernel::<W, 1>(spread, [at], tile, &mut sums),
+                    (Instructions::Avx512Vnni, false) => {
+                        avx512::wide_kernel::<W, 2>(spread, two(), tile, &mut sums)
+                    }
+                    (Instructions::Avx512Vnni, true) => {
+                        avx512::wide_kernel::<W, 1>(spread, [at], tile, &mut sums)
+                    }
                 };
             }
         }
@@ -324,7 +344,7 @@ unsafe fn tile_kernel<W: WeightBlock, const TILES: usize>(
     weights: &[Spread; TILE_FEATURES],
     tiles: [*const WideTile; TILES],
     first: usize,
-    sums: &mut [[__m256; MOST_TILES]; TILE_FEATURES],
+    sums: &mut TileSums,
 ) -> usize {
     // SAFETY: indices stay inside the arrays of `Spread` and `WideTile`.
     unsafe {
@@ -387,6 +407,10 @@ mod tests {
     use super::*;
     use crate::cpu::activations::{Activations, WIDE};
 
+    fn available() -> impl Iterator<Item = Instructions> {
+        Instructions::ALL.into_iter().filter(|instructions| instructions.is_available())
+    }
+
     fn noise(seed: &mut u64) -> f32 {
         *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (*seed >> 40) as f32 / (1u64 << 24) as f32 - 0.5
@@ -445,13 +469,15 @@ mod tests {
         for first in (0..features).step_by(TILE_FEATURES) {
             let count = TILE_FEATURES.min(features - first);
             let part = &as_bytes(&weights)[first * row_bytes..(first + count) * row_bytes];
-            let mut out = [[[0.0; TILE_ROWS]; MOST_TILES]; TILE_FEATURES];
-            dot_tiles(dtype, part, count, &tiles, rows.div_ceil(TILE_ROWS), &mut out);
-            for feature in 0..count {
-                for row in 0..rows {
-                    let tiled = out[feature][row / TILE_ROWS][row % TILE_ROWS];
-                    let expected = ours[first + feature][row];
-                    assert_eq!(tiled.to_bits(), expected.to_bits(), "{dtype:?}: the kernels differ");
+            for instructions in available() {
+                let mut out = [[[0.0; TILE_ROWS]; MOST_TILES]; TILE_FEATURES];
+                dot_tiles(dtype, instructions, part, count, &tiles, rows.div_ceil(TILE_ROWS), &mut out);
+                for feature in 0..count {
+                    for row in 0..rows {
+                        let tiled = out[feature][row / TILE_ROWS][row % TILE_ROWS];
+                        let expected = ours[first + feature][row];
+                        assert_eq!(tiled.to_bits(), expected.to_bits(), "{dtype:?}, {instructions:?}");
+                    }
                 }
             }
         }
@@ -509,13 +535,15 @@ mod tests {
             let activation = WideBlock::quantize(&[127.0; WIDE]);
             let mut out = [[0.0; FEATURES]; MOST_ROWS];
             dot_rows(dtype, &block, 1, &[activation], 1, &mut out);
-            let mut tiled = [[[0.0; TILE_ROWS]; MOST_TILES]; TILE_FEATURES];
-            let mut tile = WideBlock::ZERO_TILE;
-            WideBlock::pack(&[activation; TILE_ROWS], &mut tile);
-            dot_tiles(dtype, &block, 1, &[tile], 1, &mut tiled);
             let exact = multiplier * largest * 127.0 * WIDE as f32;
-            for value in [out[0][0], tiled[0][0][0], tiled[0][0][7]] {
-                assert!((value / exact - 1.0).abs() < 1e-6, "{dtype:?}: {value} not {exact}");
+            for instructions in available() {
+                let mut tiled = [[[0.0; TILE_ROWS]; MOST_TILES]; TILE_FEATURES];
+                let mut tile = WideBlock::ZERO_TILE;
+                WideBlock::pack(&[activation; TILE_ROWS], &mut tile);
+                dot_tiles(dtype, instructions, &block, 1, &[tile], 1, &mut tiled);
+                for value in [out[0][0], tiled[0][0][0], tiled[0][0][7]] {
+                    assert!((value / exact - 1.0).abs() < 1e-6, "{dtype:?}: {value} not {exact}");
+                }
             }
         }
     }

@@ -20,6 +20,7 @@ use half::slice::HalfFloatSliceExt;
 #[cfg(target_arch = "x86_64")]
 use super::{
     activations::{Activations, NarrowBlock, TILE_ROWS, WideBlock},
+    instructions::Instructions,
     k_quants::{self, FEATURES, MOST_ROWS, MOST_TILES, TILE_FEATURES},
     q8_0,
 };
@@ -41,6 +42,7 @@ const WEIGHTS_AT_A_TIME: usize = 128 << 10;
 pub struct Input {
     rows: usize,
     columns: usize,
+    /// `[rows, columns]`; empty where rows are many and no matrix reads floats.
     float: Vec<f32>,
     #[cfg(target_arch = "x86_64")]
     wide: Quantized<WideBlock>,
@@ -112,7 +114,9 @@ impl Input {
     ) {
         (self.rows, self.columns) = (rows, columns);
         let needs = |form| matrices.iter().any(|matrix| form_of(matrix.dtype()) == form);
-        self.float.resize(rows * columns, 0.0);
+        // Long prompts' floats are wanted only until they are quantized: threads then keep a group each.
+        let keeps_floats = needs(Form::Float) || rows < PARALLEL_ROWS;
+        self.float.resize(if keeps_floats { rows * columns } else { 0 }, 0.0);
         let float = SharedMut::new(&mut self.float);
         #[cfg(target_arch = "x86_64")]
         let wide = needs(Form::Wide).then(|| self.wide.reset(rows, columns));
@@ -122,11 +126,15 @@ impl Input {
         let q8_0 = needs(Form::Q8_0).then(|| reset(&mut self.q8_0, rows, columns));
         let q8_1 = needs(Form::Q8_1).then(|| reset(&mut self.q8_1, rows, columns));
         let body = |groups: Range<usize>| {
+            let mut passing = vec![0f32; if keeps_floats { 0 } else { FILLED_ROWS * columns }];
             for group in groups {
                 let group = group * FILLED_ROWS..rows.min((group + 1) * FILLED_ROWS);
                 // SAFETY: groups of rows are disjoint, and each is taken by one thread.
                 unsafe {
-                    let floats = float.slice(group.start * columns..group.end * columns);
+                    let floats = match keeps_floats {
+                        true => float.slice(group.start * columns..group.end * columns),
+                        false => &mut passing[..group.len() * columns],
+                    };
                     for (row, out) in group.clone().zip(floats.chunks_exact_mut(columns)) {
                         fill(row, out);
                     }
@@ -296,9 +304,9 @@ impl Target<'_> {
             #[cfg(target_arch = "x86_64")]
             Form::Wide => {
                 let dtype = self.matrix.dtype();
-                if Input::is_tiled(input.rows) {
+                if let Some(instructions) = Instructions::chosen().filter(|_| Input::is_tiled(input.rows)) {
                     self.run_tiles(&input.wide, input, features, &|weights, features, tiles, count, out| {
-                        k_quants::dot_tiles(dtype, weights, features, tiles, count, out);
+                        k_quants::dot_tiles(dtype, instructions, weights, features, tiles, count, out);
                     });
                 } else {
                     self.run_rows(&input.wide, input, features, &|weights, features, rows, count, out| {
@@ -308,8 +316,15 @@ impl Target<'_> {
             }
             #[cfg(target_arch = "x86_64")]
             Form::Narrow => {
-                if Input::is_tiled(input.rows) {
-                    self.run_tiles(&input.narrow, input, features, &q8_0::dot_tiles);
+                if let Some(instructions) = Instructions::chosen().filter(|_| Input::is_tiled(input.rows)) {
+                    self.run_tiles(
+                        &input.narrow,
+                        input,
+                        features,
+                        &|weights, features, tiles, count, out| {
+                            q8_0::dot_tiles(instructions, weights, features, tiles, count, out);
+                        },
+                    );
                 } else {
                     self.run_rows(&input.narrow, input, features, &q8_0::dot_rows);
                 }

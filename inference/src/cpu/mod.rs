@@ -5,6 +5,8 @@ pub mod attention;
 #[cfg(target_arch = "x86_64")]
 mod attention_avx2;
 #[cfg(target_arch = "x86_64")]
+pub mod instructions;
+#[cfg(target_arch = "x86_64")]
 pub mod k_quants;
 pub mod matmul;
 pub mod ops;
@@ -12,5 +14,7 @@ pub mod ops;
 pub mod q8_0;
 pub(crate) mod shared_mut;
 pub mod threads;
+#[cfg(target_arch = "x86_64")]
+mod tiles_vnni;
 #[cfg(target_arch = "x86_64")]
 mod unpack;

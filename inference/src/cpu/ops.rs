@@ -91,6 +91,38 @@ dispatched! {
     }
 }
 
+/// Lanes of a reduction over logits: several vectors, so that additions do not wait for each other.
+const WIDE_LANES: usize = 4 * LANES;
+
+dispatched! {
+    /// The largest element, NaN passed over; minus infinity where there is none.
+    pub fn maximum(values: &[f32]) -> f32 {
+        let larger = |a: f32, b: f32| if b > a { b } else { a };
+        let mut maxima = [f32::NEG_INFINITY; WIDE_LANES];
+        let (wide, rest) = values.as_chunks::<WIDE_LANES>();
+        for chunk in wide {
+            for lane in 0..WIDE_LANES {
+                maxima[lane] = larger(maxima[lane], chunk[lane]);
+            }
+        }
+        maxima.iter().chain(rest).copied().fold(f32::NEG_INFINITY, larger)
+    }
+}
+
+dispatched! {
+    /// The sum of `exp(value - maximum)`: a softmax's denominator.
+    pub fn sum_of_exponentials(values: &[f32], maximum: f32) -> f32 {
+        let mut sums = [0f32; WIDE_LANES];
+        let (wide, rest) = values.as_chunks::<WIDE_LANES>();
+        for chunk in wide {
+            for lane in 0..WIDE_LANES {
+                sums[lane] += fast_exp(chunk[lane] - maximum);
+            }
+        }
+        sums.iter().sum::<f32>() + rest.iter().map(|value| fast_exp(value - maximum)).sum::<f32>()
+    }
+}
+
 /// Exponential by range reduction and a polynomial, relative error below 2e-7; vectorizes, unlike the library's.
 /// Source: Cephes' expf coefficients.
 #[inline(always)]
@@ -180,6 +212,22 @@ mod tests {
             let (ours, exact) = (f64::from(fast_exp(x)), f64::from(x).exp());
             assert!((ours / exact - 1.0).abs() < 3e-7, "exp({x}) = {ours}, not {exact}");
         }
+    }
+
+    #[test]
+    fn reductions_over_logits_match_plain_ones() {
+        for length in [1, 7, 31, 32, 33, 100, 1000] {
+            let mut logits: Vec<f32> = (0..length).map(|i| (i as f32 * 0.37).sin() * 20.0).collect();
+            let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            logits.push(f32::NEG_INFINITY);
+            logits.push(f32::NAN);
+            assert_eq!(maximum(&logits), largest, "length {length}");
+            logits.pop();
+            let exact: f64 = logits.iter().map(|logit| f64::from(logit - largest).exp()).sum();
+            let ours = f64::from(sum_of_exponentials(&logits, largest));
+            assert!((ours / exact - 1.0).abs() < 1e-5, "length {length}: {ours} not {exact}");
+        }
+        assert_eq!(maximum(&[]), f32::NEG_INFINITY);
     }
 
     #[test]

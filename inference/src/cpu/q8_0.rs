@@ -9,7 +9,9 @@ use candle_core::quantized::GgmlDType;
 
 use super::{
     activations::{NARROW, NarrowBlock, NarrowTile, TILE_ROWS},
-    k_quants::{FEATURES, MOST_ROWS, MOST_TILES, TILE_FEATURES, prefetch, sum_each},
+    instructions::Instructions,
+    k_quants::{FEATURES, MOST_ROWS, MOST_TILES, TILE_FEATURES, TileSums, prefetch, sum_each},
+    tiles_vnni::{avx, avx512},
     unpack::half_at,
 };
 
@@ -97,6 +99,7 @@ unsafe fn rows_kernel<const ROWS: usize>(
 
 /// As [`super::k_quants::dot_tiles`].
 pub fn dot_tiles(
+    instructions: Instructions,
     weights: &[u8],
     features: usize,
     tiles: &[NarrowTile],
@@ -104,26 +107,27 @@ pub fn dot_tiles(
     out: &mut [[[f32; TILE_ROWS]; MOST_TILES]],
 ) {
     assert!(is_supported(GgmlDType::Q8_0) && (1..=TILE_FEATURES).contains(&features));
-    assert!(out.len() >= features && count <= MOST_TILES);
+    assert!(out.len() >= features && count <= MOST_TILES && instructions.is_available());
     let row_bytes = weights.len() / features;
     let blocks = row_bytes / BYTES;
     assert!(weights.len() == features * blocks * BYTES && tiles.len() == count * blocks);
     let starts = [weights.as_ptr(), weights[(features - 1) * row_bytes..].as_ptr()];
-    // SAFETY: the CPU has AVX2, FMA and F16C (`is_supported`); lengths are asserted above.
-    unsafe { tiles_of(starts, tiles, count, blocks, out) }
+    // SAFETY: the CPU has AVX2, FMA and F16C (`is_supported`) and `instructions`; lengths are asserted above.
+    unsafe { tiles_of(instructions, starts, tiles, count, blocks, out) }
 }
 
 /// Weights as pairs of 16-bit integers, each pair to be sent to all lanes.
 #[repr(C, align(32))]
-struct Spread {
-    values: [i32; NARROW / 2],
-    scale: f32,
+pub(super) struct Spread {
+    pub values: [i32; NARROW / 2],
+    pub scale: f32,
 }
 
 /// # Safety
-/// Each of `weights` points to `blocks` blocks; `tiles` holds `count * blocks`.
+/// Each of `weights` points to `blocks` blocks; `tiles` holds `count * blocks`; the CPU has `instructions`.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tiles_of(
+    instructions: Instructions,
     weights: [*const u8; TILE_FEATURES],
     tiles: &[NarrowTile],
     count: usize,
@@ -151,9 +155,19 @@ unsafe fn tiles_of(
                 // a broadcast from memory is free.
                 let spread = std::hint::black_box(&spread);
                 let at = tiles.as_ptr().add(tile * blocks + block);
-                tile += match count - tile {
-                    2.. => tile_kernel::<2>(spread, [at, at.add(blocks)], tile, &mut sums),
-                    _ => tile_kernel::<1>(spread, [at], tile, &mut sums),
+                let two = || [at, at.add(blocks)];
+                let is_last = count - tile == 1;
+                tile += match (instructions, is_last) {
+                    (Instructions::Avx2, false) => tile_kernel::<2>(spread, two(), tile, &mut sums),
+                    (Instructions::Avx2, true) => tile_kernel::<1>(spread, [at], tile, &mut sums),
+                    (Instructions::AvxVnni, false) => avx::narrow_kernel::<2>(spread, two(), tile, &mut sums),
+                    (Instructions::AvxVnni, true) => avx::narrow_kernel::<1>(spread, [at], tile, &mut sums),
+                    (Instructions::Avx512Vnni, false) => {
+                        avx512::narrow_kernel::<2>(spread, two(), tile, &mut sums)
+                    }
+                    (Instructions::Avx512Vnni, true) => {
+                        avx512::narrow_kernel::<1>(spread, [at], tile, &mut sums)
+                    }
                 };
             }
         }
@@ -175,7 +189,7 @@ unsafe fn tile_kernel<const TILES: usize>(
     weights: &[Spread; TILE_FEATURES],
     tiles: [*const NarrowTile; TILES],
     first: usize,
-    sums: &mut [[__m256; MOST_TILES]; TILE_FEATURES],
+    sums: &mut TileSums,
 ) -> usize {
     // SAFETY: indices stay inside the arrays of `Spread` and `NarrowTile`.
     unsafe {
@@ -239,8 +253,12 @@ mod tests {
         }
         for feature in 0..features {
             let bytes = &bytes[feature * blocks * BYTES..(feature + 1) * blocks * BYTES];
-            let mut tiled = [[[0.0; TILE_ROWS]; MOST_TILES]; TILE_FEATURES];
-            dot_tiles(bytes, 1, &tiles, rows.div_ceil(TILE_ROWS), &mut tiled);
+            let tiled = Instructions::ALL.into_iter().filter(|one| one.is_available()).map(|instructions| {
+                let mut tiled = [[[0.0; TILE_ROWS]; MOST_TILES]; TILE_FEATURES];
+                dot_tiles(instructions, bytes, 1, &tiles, rows.div_ceil(TILE_ROWS), &mut tiled);
+                (instructions, tiled)
+            });
+            let tiled: Vec<_> = tiled.collect();
             for row in 0..rows {
                 let mut out = [[0.0; FEATURES]; MOST_ROWS];
                 dot_rows(bytes, 1, &activations[row * blocks..(row + 1) * blocks], 1, &mut out);
@@ -252,7 +270,10 @@ mod tests {
                 }
                 let ours = out[0][0];
                 assert!((f64::from(ours) - exact).abs() < 1e-4, "row {row}: {ours} not {exact}");
-                assert_eq!(ours.to_bits(), tiled[0][row / TILE_ROWS][row % TILE_ROWS].to_bits());
+                for (instructions, tiled) in &tiled {
+                    let tiled = tiled[0][row / TILE_ROWS][row % TILE_ROWS];
+                    assert_eq!(ours.to_bits(), tiled.to_bits(), "{instructions:?}");
+                }
             }
         }
         let count = rows.min(MOST_ROWS);

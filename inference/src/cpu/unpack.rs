@@ -30,20 +30,25 @@ pub trait WeightBlock {
     /// # Safety
     /// As [`Self::values`].
     unsafe fn scales(block: *const u8) -> Scales;
+    /// `scale` and `offset_scale` of eight blocks.
+    ///
+    /// # Safety
+    /// As [`Self::values`], for each block.
+    unsafe fn float_scales(blocks: &[*const u8; 8]) -> [__m256; 2];
 }
 
 pub struct Q4K;
 pub struct Q5K;
 pub struct Q6K;
 
-/// Index patterns that repeat byte `2 * j` eight times, then byte `2 * j + 1` eight times.
-const PAIR_PATTERNS: [[u8; 16]; 8] = {
-    let mut patterns = [[0u8; 16]; 8];
+/// Index patterns that repeat the 16-bit word `j` of each half.
+const WORD_PATTERNS: [[u8; 32]; 8] = {
+    let mut patterns = [[0u8; 32]; 8];
     let mut j = 0;
     while j < 8 {
         let mut i = 0;
-        while i < 16 {
-            patterns[j][i] = (2 * j + i / 8) as u8;
+        while i < 32 {
+            patterns[j][i] = (2 * j + i % 2) as u8;
             i += 1;
         }
         j += 1;
@@ -57,12 +62,14 @@ const PAIR_PATTERNS: [[u8; 16]; 8] = {
 /// The CPU has AVX2. `scales` holds sixteen 8-bit multipliers, one for each 16 values.
 #[inline(always)]
 pub unsafe fn spread(scales: __m128i) -> [__m256i; 8] {
-    // SAFETY: the caller vouches for AVX2; the patterns are 16 bytes each.
+    // SAFETY: the caller vouches for AVX2; the patterns are 32 bytes each.
     unsafe {
+        // Even ones to the lower half, odd ones to the upper: where the values that they belong to are.
+        let order = _mm_set_epi8(15, 13, 11, 9, 7, 5, 3, 1, 14, 12, 10, 8, 6, 4, 2, 0);
+        let words = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, order));
         let mut out = [_mm256_setzero_si256(); 8];
         for (j, out) in out.iter_mut().enumerate() {
-            let pattern = _mm_loadu_si128(PAIR_PATTERNS[j].as_ptr().cast());
-            *out = _mm256_cvtepi8_epi16(_mm_shuffle_epi8(scales, pattern));
+            *out = _mm256_shuffle_epi8(words, _mm256_loadu_si256(WORD_PATTERNS[j].as_ptr().cast()));
         }
         out
     }
@@ -76,20 +83,48 @@ pub unsafe fn spread(scales: __m128i) -> [__m256i; 8] {
 unsafe fn scales_and_minima(block: *const u8) -> Scales {
     // SAFETY: as the function's contract.
     unsafe {
-        let read = |i: usize| block.add(4).cast::<u32>().add(i).read_unaligned();
-        let (u0, u1, u2) = (read(0), read(1), read(2));
-        let scales_low = u0 & 0x3f3f_3f3f;
-        let minima_low = u1 & 0x3f3f_3f3f;
-        let scales_high = (u2 & 0x0f0f_0f0f) | (((u0 >> 6) & 0x0303_0303) << 4);
-        let minima_high = ((u2 >> 4) & 0x0f0f_0f0f) | (((u1 >> 6) & 0x0303_0303) << 4);
-        let pack = |low: u32, high: u32| _mm_cvtsi64_si128((u64::from(low) | u64::from(high) << 32) as i64);
-        let (scales, minima) = (pack(scales_low, scales_high), pack(minima_low, minima_high));
+        // Four bytes each: u0 and u1 hold the low 6 bits of scales and minima 0 to 3, u2 the low 4 bits of both, 4 to 7;
+        // the top 2 bits of u0 and u1 are the upper 2 of those.
+        let bytes = _mm_loadu_si128(block.add(4).cast());
+        let [u0, u1, u2, none] = [0x0302_0100, 0x0706_0504, 0x0b0a_0908, -1];
+        let low = _mm_shuffle_epi8(bytes, _mm_setr_epi32(u0, u2, u1, u2));
+        let low = _mm_srlv_epi32(low, _mm_setr_epi32(0, 0, 0, 4));
+        let low = _mm_and_si128(low, _mm_setr_epi32(0x3f3f_3f3f, 0x0f0f_0f0f, 0x3f3f_3f3f, 0x0f0f_0f0f));
+        let high = _mm_shuffle_epi8(bytes, _mm_setr_epi32(none, u0, none, u1));
+        let high = _mm_and_si128(_mm_srli_epi32::<2>(high), _mm_set1_epi8(0x30));
+        let both = _mm_or_si128(low, high);
         Scales {
-            multipliers: _mm_unpacklo_epi8(scales, scales),
-            offsets: _mm_unpacklo_epi8(minima, minima),
+            multipliers: _mm_unpacklo_epi8(both, both),
+            offsets: _mm_unpackhi_epi8(both, both),
             scale: half_at(block),
             offset_scale: half_at(block.add(2)),
         }
+    }
+}
+
+/// Two half-precision numbers at the start of each block.
+///
+/// # Safety
+/// Each block begins with four readable bytes; the CPU has AVX2 and F16C.
+#[inline(always)]
+unsafe fn scale_pairs(blocks: &[*const u8; 8]) -> [__m256; 2] {
+    // SAFETY: as the function's contract.
+    unsafe {
+        let pair = |i: usize| blocks[i].cast::<i32>().read_unaligned();
+        let low = _mm_set_epi32(pair(3), pair(2), pair(1), pair(0));
+        let high = _mm_set_epi32(pair(7), pair(6), pair(5), pair(4));
+        let firsts = _mm_set_epi8(13, 12, 9, 8, 5, 4, 1, 0, 13, 12, 9, 8, 5, 4, 1, 0);
+        let seconds = _mm_set_epi8(15, 14, 11, 10, 7, 6, 3, 2, 15, 14, 11, 10, 7, 6, 3, 2);
+        [
+            _mm256_cvtph_ps(_mm_unpacklo_epi64(
+                _mm_shuffle_epi8(low, firsts),
+                _mm_shuffle_epi8(high, firsts),
+            )),
+            _mm256_cvtph_ps(_mm_unpacklo_epi64(
+                _mm_shuffle_epi8(low, seconds),
+                _mm_shuffle_epi8(high, seconds),
+            )),
+        ]
     }
 }
 
@@ -128,6 +163,12 @@ impl WeightBlock for Q4K {
     unsafe fn scales(block: *const u8) -> Scales {
         // SAFETY: as above.
         unsafe { scales_and_minima(block) }
+    }
+
+    #[inline(always)]
+    unsafe fn float_scales(blocks: &[*const u8; 8]) -> [__m256; 2] {
+        // SAFETY: as above.
+        unsafe { scale_pairs(blocks) }
     }
 }
 
@@ -168,6 +209,12 @@ impl WeightBlock for Q5K {
         // SAFETY: as above.
         unsafe { scales_and_minima(block) }
     }
+
+    #[inline(always)]
+    unsafe fn float_scales(blocks: &[*const u8; 8]) -> [__m256; 2] {
+        // SAFETY: as above.
+        unsafe { scale_pairs(blocks) }
+    }
 }
 
 impl WeightBlock for Q6K {
@@ -205,6 +252,18 @@ impl WeightBlock for Q6K {
             let scale = half_at(block.add(208));
             // Stored values are 32 too high.
             Scales { multipliers, offsets: multipliers, scale, offset_scale: 32.0 * scale }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn float_scales(blocks: &[*const u8; 8]) -> [__m256; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let half = |i: usize| blocks[i].add(208).cast::<i16>().read_unaligned();
+            let halves =
+                _mm_set_epi16(half(7), half(6), half(5), half(4), half(3), half(2), half(1), half(0));
+            let scales = _mm256_cvtph_ps(halves);
+            [scales, _mm256_mul_ps(scales, _mm256_set1_ps(32.0))]
         }
     }
 }

@@ -15,8 +15,8 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use lacuna_indexer::Language;
 use lacuna_inference::{
-    Backend, Device, Engine, EngineOptions, Event, Generation, Model, Output, Priority, Request, Sampling,
-    milliseconds, speculative::Speculation,
+    Backend, Device, Engine, EngineOptions, Event, Generation, Model, Output, Request, milliseconds,
+    speculative::Speculation,
 };
 use serde_json::{Value, json};
 
@@ -181,16 +181,7 @@ impl Bench {
     /// Exactly `tokens` greedy tokens, whatever they are.
     fn submit(&self, prompt: Vec<u32>, tokens: usize) -> anyhow::Result<Generation> {
         let length = prompt.len();
-        let request = Request {
-            prompt,
-            max_tokens: tokens,
-            deadline: None,
-            sampling: Sampling::GREEDY,
-            stop_tokens: Vec::new(),
-            stop_texts: Vec::new(),
-            constraint: None,
-            priority: Priority::Interactive,
-        };
+        let request = Request::greedy(prompt, tokens);
         self.engine.submit(request).with_context(|| {
             format!("{length} tokens and {tokens} more do not fit; the model's context is {} tokens", {
                 self.model.config().context_length

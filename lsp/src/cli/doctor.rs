@@ -107,14 +107,16 @@ fn cpu() -> Finding {
 
 #[cfg(target_arch = "x86_64")]
 fn cpu_features() -> Vec<&'static str> {
+    use lacuna_inference::cpu::instructions::Instructions;
+
     let all = [
         ("avx2", is_x86_feature_detected!("avx2")),
         ("fma", is_x86_feature_detected!("fma")),
         ("f16c", is_x86_feature_detected!("f16c")),
-        ("avx512f", is_x86_feature_detected!("avx512f")),
-        ("avx512vnni", is_x86_feature_detected!("avx512vnni")),
     ];
-    all.into_iter().filter(|(_, present)| *present).map(|(name, _)| name).collect()
+    // AVX2 is named above.
+    let vnni = Instructions::chosen().filter(|chosen| *chosen != Instructions::Avx2).map(Instructions::name);
+    all.into_iter().filter(|(_, present)| *present).map(|(name, _)| name).chain(vnni).collect()
 }
 
 #[cfg(not(target_arch = "x86_64"))]
