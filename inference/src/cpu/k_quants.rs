@@ -24,14 +24,17 @@ pub fn is_supported(dtype: GgmlDType) -> bool {
     matches!(dtype, GgmlDType::Q4K | GgmlDType::Q5K | GgmlDType::Q6K) && super::ops::has_avx2()
 }
 
-/// Weight rows that one call of [`dot_rows`] takes.
+/// Most weight rows that one call takes.
 pub const FEATURES: usize = 8;
 /// Most activation rows that one call of [`dot_rows`] takes.
 pub const MOST_ROWS: usize = 4;
-/// Weight rows that one call of [`dot_tiles`] takes.
-pub const TILE_FEATURES: usize = 2;
+/// Weight rows that a tile kernel multiplies at a time.
+pub(super) const TILE_FEATURES: usize = 2;
 /// Most tiles that one call of [`dot_tiles`] takes.
 pub const MOST_TILES: usize = 4;
+
+/// `[tile][activation row][weight row]`
+pub type TileProducts = [[[f32; FEATURES]; TILE_ROWS]; MOST_TILES];
 
 /// `out[r][f] = weights[f] . activations[r]` for up to [`FEATURES`] weight rows and up to [`MOST_ROWS`] rows of
 /// activations. `weights` are whole rows of the matrix in the file's layout, `activations` is `[row][block]`.
@@ -55,8 +58,8 @@ pub fn dot_rows(
     }
 }
 
-/// `out[f][t][r] = weights[f] . row r of tiles[t]` for one or two weight rows and up to [`MOST_TILES`] tiles. `tiles`
-/// is `[tile][block]`. Requires [`is_supported`] and `instructions`; the result's bits do not depend on them.
+/// `out[t][r][f] = weights[f] . row r of tiles[t]` for up to [`FEATURES`] weight rows and up to [`MOST_TILES`] tiles.
+/// `tiles` is `[tile][block]`. Requires [`is_supported`] and `instructions`; the result's bits do not depend on them.
 pub fn dot_tiles(
     dtype: GgmlDType,
     instructions: Instructions,
@@ -64,9 +67,9 @@ pub fn dot_tiles(
     features: usize,
     tiles: &[WideTile],
     count: usize,
-    out: &mut [[[f32; TILE_ROWS]; MOST_TILES]],
+    out: &mut TileProducts,
 ) {
-    assert!(is_supported(dtype) && (1..=TILE_FEATURES).contains(&features) && out.len() >= features);
+    assert!(is_supported(dtype) && (1..=FEATURES).contains(&features));
     assert!(instructions.is_available());
     // SAFETY: the CPU has AVX2, FMA and F16C (`is_supported`) and `instructions`.
     unsafe {
@@ -184,21 +187,14 @@ pub(super) fn sum_each(v: &[__m256i; 8]) -> __m256i {
     )
 }
 
-/// `out[i][j] = rows[j][i]`. Requires AVX2, as everything here.
-pub fn transposed(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
-    assert!(super::ops::has_avx2());
-    // SAFETY: the CPU has AVX2.
-    unsafe { transpose(rows) }
-}
-
+/// `out[i][j] = rows[j][i]`
+#[inline]
 #[target_feature(enable = "avx2")]
-fn transpose(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
-    // SAFETY: each row is eight floats.
-    let r: [__m256; 8] = std::array::from_fn(|i| unsafe { _mm256_loadu_ps(rows[i].as_ptr()) });
+fn transpose(rows: [__m256; 8], out: &mut [[f32; 8]; 8]) {
     let mut pairs = [_mm256_setzero_ps(); 8];
     for i in 0..4 {
-        pairs[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-        pairs[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
+        pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
+        pairs[2 * i + 1] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
     }
     // Four elements of rows 0 to 3, and of rows 4 to 7, for each column and the one four further on.
     let mut fours = [_mm256_setzero_ps(); 8];
@@ -209,7 +205,6 @@ fn transpose(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
         fours[4 * i + 2] = _mm256_shuffle_ps::<0x44>(a[1], b[1]);
         fours[4 * i + 3] = _mm256_shuffle_ps::<0xee>(a[1], b[1]);
     }
-    let mut out = [[0f32; 8]; 8];
     for column in 0..4 {
         let low = _mm256_permute2f128_ps::<0x20>(fours[column], fours[column + 4]);
         let high = _mm256_permute2f128_ps::<0x31>(fours[column], fours[column + 4]);
@@ -219,7 +214,19 @@ fn transpose(rows: &[[f32; 8]; 8]) -> [[f32; 8]; 8] {
             _mm256_storeu_ps(out[column + 4].as_mut_ptr(), high);
         }
     }
-    out
+}
+
+/// Stores the sums of the first `count` tiles.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(super) fn store(sums: &AllTileSums, count: usize, out: &mut TileProducts) {
+    for tile in 0..count {
+        let mut rows = [_mm256_setzero_ps(); FEATURES];
+        for (feature, row) in rows.iter_mut().enumerate() {
+            *row = sums[feature / TILE_FEATURES][feature % TILE_FEATURES][tile];
+        }
+        transpose(rows, &mut out[tile]);
+    }
 }
 
 /// A weight block laid out so that any four values, and any pair of factors, can be sent to all lanes.
@@ -236,6 +243,8 @@ pub(super) struct Spread {
 
 /// `[weight row][tile]`, each lane a row of activations.
 pub(super) type TileSums = [[__m256; MOST_TILES]; TILE_FEATURES];
+/// Those of all weight rows.
+pub(super) type AllTileSums = [TileSums; FEATURES / TILE_FEATURES];
 
 impl Spread {
     const ZERO: Self =
@@ -282,56 +291,54 @@ unsafe fn tiles_of<W: WeightBlock>(
     features: usize,
     tiles: &[WideTile],
     count: usize,
-    out: &mut [[[f32; TILE_ROWS]; MOST_TILES]],
+    out: &mut TileProducts,
 ) {
     let row_bytes = weights.len() / features;
     let blocks = row_bytes / W::BYTES;
     assert!(
         weights.len() == features * blocks * W::BYTES && tiles.len() == count * blocks && count <= MOST_TILES
     );
-    let starts = [weights.as_ptr(), weights[(features - 1) * row_bytes..].as_ptr()];
-    let mut sums = [[_mm256_setzero_ps(); MOST_TILES]; TILE_FEATURES];
+    let mut all_sums = [[[_mm256_setzero_ps(); MOST_TILES]; TILE_FEATURES]; FEATURES / TILE_FEATURES];
     let mut spread = [Spread::ZERO; TILE_FEATURES];
-    for block in 0..blocks {
-        // SAFETY: each start is followed by `blocks` blocks, and `tiles` holds `count * blocks` (asserted); the caller
-        // vouches for `instructions`.
-        unsafe {
-            for (spread, start) in spread.iter_mut().zip(starts) {
-                let weight = start.add(block * W::BYTES);
-                prefetch(weight.wrapping_add(FEATURES * row_bytes), W::BYTES);
-                spread.fill::<W>(weight);
-            }
-            let mut tile = 0;
-            while tile < count {
-                // The compiler would keep the values in registers, of which there are too few, and shuffle them about;
-                // a broadcast from memory is free.
-                let spread = std::hint::black_box(&spread);
-                let at = tiles.as_ptr().add(tile * blocks + block);
-                let two = || [at, at.add(blocks)];
-                let is_last = count - tile == 1;
-                tile += match (instructions, is_last) {
-                    (Instructions::Avx2, false) => tile_kernel::<W, 2>(spread, two(), tile, &mut sums),
-                    (Instructions::Avx2, true) => tile_kernel::<W, 1>(spread, [at], tile, &mut sums),
-                    (Instructions::AvxVnni, false) => {
-                        avx::wide_kernel::<W, 2>(spread, two(), tile, &mut sums)
-                    }
-                    (Instructions::AvxVnni, true) => avx::wide_kernel::<W, 1>(spread, [at], tile, &mut sums),
-                    (Instructions::Avx512Vnni, false) => {
-                        avx512::wide_kernel::<W, 2>(spread, two(), tile, &mut sums)
-                    }
-                    (Instructions::Avx512Vnni, true) => {
-                        avx512::wide_kernel::<W, 1>(spread, [at], tile, &mut sums)
-                    }
-                };
+    for (pair, sums) in all_sums[..features.div_ceil(TILE_FEATURES)].iter_mut().enumerate() {
+        let first = pair * TILE_FEATURES;
+        // A missing weight row repeats the last one.
+        let starts =
+            [first, (first + 1).min(features - 1)].map(|feature| weights[feature * row_bytes..].as_ptr());
+        for block in 0..blocks {
+            // SAFETY: each start is followed by `blocks` blocks, and `tiles` holds `count * blocks` (asserted); the
+            // caller vouches for `instructions`.
+            unsafe {
+                for (spread, start) in spread.iter_mut().zip(starts) {
+                    let weight = start.add(block * W::BYTES);
+                    prefetch(weight.wrapping_add(FEATURES * row_bytes), W::BYTES);
+                    spread.fill::<W>(weight);
+                }
+                let mut tile = 0;
+                while tile < count {
+                    // The compiler would keep the values in registers, of which there are too few, and shuffle them
+                    // about; a broadcast from memory is free.
+                    let spread = std::hint::black_box(&spread);
+                    let at = tiles.as_ptr().add(tile * blocks + block);
+                    let two = || [at, at.add(blocks)];
+                    let is_last = count - tile == 1;
+                    tile += match (instructions, is_last) {
+                        (Instructions::Avx2, false) => tile_kernel::<W, 2>(spread, two(), tile, sums),
+                        (Instructions::Avx2, true) => tile_kernel::<W, 1>(spread, [at], tile, sums),
+                        (Instructions::AvxVnni, false) => avx::wide_kernel::<W, 2>(spread, two(), tile, sums),
+                        (Instructions::AvxVnni, true) => avx::wide_kernel::<W, 1>(spread, [at], tile, sums),
+                        (Instructions::Avx512Vnni, false) => {
+                            avx512::wide_kernel::<W, 2>(spread, two(), tile, sums)
+                        }
+                        (Instructions::Avx512Vnni, true) => {
+                            avx512::wide_kernel::<W, 1>(spread, [at], tile, sums)
+                        }
+                    };
+                }
             }
         }
     }
-    for (sums, out) in sums.iter().zip(out) {
-        for (sum, out) in sums.iter().zip(out) {
-            // SAFETY: eight floats.
-            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), *sum) };
-        }
-    }
+    store(&all_sums, count, out);
 }
 
 /// Adds one block of two weight rows times `TILES` tiles to `sums[..][first..]`. Returns `TILES`.
@@ -457,7 +464,6 @@ mod tests {
                 );
             }
         }
-        let row_bytes = size_of_val(&weights[..blocks]);
         let mut tiles = vec![WideBlock::ZERO_TILE; rows.div_ceil(TILE_ROWS) * blocks];
         for (index, tile) in tiles.iter_mut().enumerate() {
             let first = index / blocks * TILE_ROWS;
@@ -466,18 +472,14 @@ mod tests {
                 .collect();
             WideBlock::pack(&rows, tile);
         }
-        for first in (0..features).step_by(TILE_FEATURES) {
-            let count = TILE_FEATURES.min(features - first);
-            let part = &as_bytes(&weights)[first * row_bytes..(first + count) * row_bytes];
-            for instructions in available() {
-                let mut out = [[[0.0; TILE_ROWS]; MOST_TILES]; TILE_FEATURES];
-                dot_tiles(dtype, instructions, part, count, &tiles, rows.div_ceil(TILE_ROWS), &mut out);
-                for feature in 0..count {
-                    for row in 0..rows {
-                        let tiled = out[feature][row / TILE_ROWS][row % TILE_ROWS];
-                        let expected = ours[first + feature][row];
-                        assert_eq!(tiled.to_bits(), expected.to_bits(), "{dtype:?}, {instructions:?}");
-                    }
+        for instructions in available() {
+            let mut out = TileProducts::default();
+            let count = rows.div_ceil(TILE_ROWS);
+            dot_tiles(dtype, instructions, as_bytes(&weights), features, &tiles, count, &mut out);
+            for (feature, ours) in ours.iter().enumerate() {
+                for (row, expected) in ours.iter().enumerate() {
+                    let tiled = out[row / TILE_ROWS][row % TILE_ROWS][feature];
+                    assert_eq!(tiled.to_bits(), expected.to_bits(), "{dtype:?}, {instructions:?}");
                 }
             }
         }
@@ -494,20 +496,6 @@ mod tests {
                 check::<k_quants::BlockQ4K>(GgmlDType::Q4K, blocks, features, rows);
                 check::<k_quants::BlockQ5K>(GgmlDType::Q5K, blocks, features, rows);
                 check::<k_quants::BlockQ6K>(GgmlDType::Q6K, blocks, features, rows);
-            }
-        }
-    }
-
-    #[test]
-    fn transposing_swaps_rows_and_columns() {
-        if !is_supported(GgmlDType::Q4K) {
-            return;
-        }
-        let rows = std::array::from_fn(|i| std::array::from_fn(|j| (8 * i + j) as f32));
-        let columns = transposed(&rows);
-        for (i, row) in rows.iter().enumerate() {
-            for (j, value) in row.iter().enumerate() {
-                assert_eq!(columns[j][i], *value);
             }
         }
     }
@@ -537,11 +525,11 @@ mod tests {
             dot_rows(dtype, &block, 1, &[activation], 1, &mut out);
             let exact = multiplier * largest * 127.0 * WIDE as f32;
             for instructions in available() {
-                let mut tiled = [[[0.0; TILE_ROWS]; MOST_TILES]; TILE_FEATURES];
+                let mut tiled = TileProducts::default();
                 let mut tile = WideBlock::ZERO_TILE;
                 WideBlock::pack(&[activation; TILE_ROWS], &mut tile);
                 dot_tiles(dtype, instructions, &block, 1, &[tile], 1, &mut tiled);
-                for value in [out[0][0], tiled[0][0][0], tiled[0][0][7]] {
+                for value in [out[0][0], tiled[0][0][0], tiled[0][7][0]] {
                     assert!((value / exact - 1.0).abs() < 1e-6, "{dtype:?}: {value} not {exact}");
                 }
             }

@@ -21,7 +21,7 @@ use half::slice::HalfFloatSliceExt;
 use super::{
     activations::{Activations, NarrowBlock, TILE_ROWS, WideBlock},
     instructions::Instructions,
-    k_quants::{self, FEATURES, MOST_ROWS, MOST_TILES, TILE_FEATURES},
+    k_quants::{self, FEATURES, MOST_ROWS, MOST_TILES, TileProducts},
     q8_0,
 };
 use super::{ops::dot, shared_mut::SharedMut, threads::ThreadPool};
@@ -341,18 +341,21 @@ impl Target<'_> {
         }
     }
 
-    /// Stores the products of one row with the features from `feature` on.
+    /// Stores the products of one row with the features from `feature` on, at most
+    /// [`FEATURE_GROUP`] of them.
     #[inline(always)]
     fn write(&self, row: usize, feature: usize, values: &[f32]) {
         let at = row * self.matrix.rows() + feature;
         // SAFETY: `multiply` gives each range of features to one thread.
         let cells = unsafe { self.output.slice(at..at + values.len()) };
-        for (index, (cell, value)) in cells.iter_mut().zip(values).enumerate() {
-            let value = value + self.bias.map_or(0.0, |bias| bias[feature + index]);
-            match self.store {
-                Store::Replace => *cell = value,
-                Store::Add => *cell += value,
-            }
+        let bias = match self.bias {
+            Some(bias) => &bias[feature..][..values.len()],
+            None => &[0.0; FEATURE_GROUP][..values.len()],
+        };
+        let sums = values.iter().zip(bias).map(|(value, bias)| value + bias);
+        match self.store {
+            Store::Replace => cells.iter_mut().zip(sums).for_each(|(cell, sum)| *cell = sum),
+            Store::Add => cells.iter_mut().zip(sums).for_each(|(cell, sum)| *cell += sum),
         }
     }
 
@@ -415,12 +418,13 @@ impl Target<'_> {
         activations: &Quantized<A>,
         input: &Input,
         features: Range<usize>,
-        dot: &dyn Fn(&[u8], usize, &[A::Tile], usize, &mut [[[f32; TILE_ROWS]; MOST_TILES]]),
+        dot: &dyn Fn(&[u8], usize, &[A::Tile], usize, &mut TileProducts),
     ) {
         let row_bytes = self.matrix.as_bytes().len() / self.matrix.rows();
         let per_tile = input.columns / A::ELEMENTS;
         let tiles = input.rows.div_ceil(TILE_ROWS);
         let at_a_time = (WEIGHTS_AT_A_TIME / row_bytes).max(1).next_multiple_of(FEATURES);
+        let mut out = TileProducts::default();
         for part in features.clone().step_by(at_a_time) {
             let part = part..features.end.min(part + at_a_time);
             for first_tile in (0..tiles).step_by(MOST_TILES) {
@@ -428,20 +432,11 @@ impl Target<'_> {
                 let tiles = &activations.tiles[first_tile * per_tile..(first_tile + count) * per_tile];
                 for first in part.clone().step_by(FEATURES) {
                     let end = part.end.min(first + FEATURES);
-                    let mut out = [[[0f32; TILE_ROWS]; MOST_TILES]; FEATURES];
-                    for pair in (first..end).step_by(TILE_FEATURES) {
-                        let pair_end = end.min(pair + TILE_FEATURES);
-                        let weights = &self.matrix.as_bytes()[pair * row_bytes..pair_end * row_bytes];
-                        dot(weights, pair_end - pair, tiles, count, &mut out[pair - first..]);
-                    }
-                    for tile in 0..count {
-                        let row = (first_tile + tile) * TILE_ROWS;
-                        let columns =
-                            k_quants::transposed(&std::array::from_fn(|feature| out[feature][tile]));
-                        for (offset, values) in columns[..TILE_ROWS.min(input.rows - row)].iter().enumerate()
-                        {
-                            self.write(row + offset, first, &values[..end - first]);
-                        }
+                    let weights = &self.matrix.as_bytes()[first * row_bytes..end * row_bytes];
+                    dot(weights, end - first, tiles, count, &mut out);
+                    let rows = input.rows.min((first_tile + count) * TILE_ROWS) - first_tile * TILE_ROWS;
+                    for (row, values) in out.as_flattened()[..rows].iter().enumerate() {
+                        self.write(first_tile * TILE_ROWS + row, first, &values[..end - first]);
                     }
                 }
             }

@@ -8,9 +8,11 @@ use std::arch::x86_64::*;
 use candle_core::quantized::GgmlDType;
 
 use super::{
-    activations::{NARROW, NarrowBlock, NarrowTile, TILE_ROWS},
+    activations::{NARROW, NarrowBlock, NarrowTile},
     instructions::Instructions,
-    k_quants::{FEATURES, MOST_ROWS, MOST_TILES, TILE_FEATURES, TileSums, prefetch, sum_each},
+    k_quants::{
+        FEATURES, MOST_ROWS, MOST_TILES, TILE_FEATURES, TileProducts, TileSums, prefetch, store, sum_each,
+    },
     tiles_vnni::{avx, avx512},
     unpack::half_at,
 };
@@ -104,16 +106,14 @@ pub fn dot_tiles(
     features: usize,
     tiles: &[NarrowTile],
     count: usize,
-    out: &mut [[[f32; TILE_ROWS]; MOST_TILES]],
+    out: &mut TileProducts,
 ) {
-    assert!(is_supported(GgmlDType::Q8_0) && (1..=TILE_FEATURES).contains(&features));
-    assert!(out.len() >= features && count <= MOST_TILES && instructions.is_available());
-    let row_bytes = weights.len() / features;
-    let blocks = row_bytes / BYTES;
+    assert!(is_supported(GgmlDType::Q8_0) && (1..=FEATURES).contains(&features));
+    assert!(count <= MOST_TILES && instructions.is_available());
+    let blocks = weights.len() / features / BYTES;
     assert!(weights.len() == features * blocks * BYTES && tiles.len() == count * blocks);
-    let starts = [weights.as_ptr(), weights[(features - 1) * row_bytes..].as_ptr()];
     // SAFETY: the CPU has AVX2, FMA and F16C (`is_supported`) and `instructions`; lengths are asserted above.
-    unsafe { tiles_of(instructions, starts, tiles, count, blocks, out) }
+    unsafe { tiles_of(instructions, weights, features, tiles, count, blocks, out) }
 }
 
 /// Weights as pairs of 16-bit integers, each pair to be sent to all lanes.
@@ -124,59 +124,62 @@ pub(super) struct Spread {
 }
 
 /// # Safety
-/// Each of `weights` points to `blocks` blocks; `tiles` holds `count * blocks`; the CPU has `instructions`.
+/// `weights` holds `features * blocks` blocks, `tiles` `count * blocks`; the CPU has `instructions`.
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tiles_of(
     instructions: Instructions,
-    weights: [*const u8; TILE_FEATURES],
+    weights: &[u8],
+    features: usize,
     tiles: &[NarrowTile],
     count: usize,
     blocks: usize,
-    out: &mut [[[f32; TILE_ROWS]; MOST_TILES]],
+    out: &mut TileProducts,
 ) {
-    // SAFETY: as the function's contract.
-    unsafe {
-        let mut sums = [[_mm256_setzero_ps(); MOST_TILES]; TILE_FEATURES];
-        let mut spread = [const { Spread { values: [0; NARROW / 2], scale: 0.0 } }; TILE_FEATURES];
+    let mut all_sums = [[[_mm256_setzero_ps(); MOST_TILES]; TILE_FEATURES]; FEATURES / TILE_FEATURES];
+    let mut spread = [const { Spread { values: [0; NARROW / 2], scale: 0.0 } }; TILE_FEATURES];
+    for (pair, sums) in all_sums[..features.div_ceil(TILE_FEATURES)].iter_mut().enumerate() {
+        let first = pair * TILE_FEATURES;
+        // A missing weight row repeats the last one.
+        let starts = [first, (first + 1).min(features - 1)]
+            .map(|feature| weights[feature * blocks * BYTES..].as_ptr());
         for block in 0..blocks {
-            for (spread, start) in spread.iter_mut().zip(weights) {
-                let weight = start.add(block * BYTES);
-                prefetch(weight.wrapping_add(FEATURES * blocks * BYTES), BYTES);
-                spread.scale = half_at(weight);
-                let to = spread.values.as_mut_ptr().cast::<__m256i>();
-                for half in 0..2 {
-                    let bytes = _mm_loadu_si128(weight.add(2 + 16 * half).cast());
-                    _mm256_store_si256(to.add(half), _mm256_cvtepi8_epi16(bytes));
+            // SAFETY: as the function's contract.
+            unsafe {
+                for (spread, start) in spread.iter_mut().zip(starts) {
+                    let weight = start.add(block * BYTES);
+                    prefetch(weight.wrapping_add(FEATURES * blocks * BYTES), BYTES);
+                    spread.scale = half_at(weight);
+                    let to = spread.values.as_mut_ptr().cast::<__m256i>();
+                    for half in 0..2 {
+                        let bytes = _mm_loadu_si128(weight.add(2 + 16 * half).cast());
+                        _mm256_store_si256(to.add(half), _mm256_cvtepi8_epi16(bytes));
+                    }
                 }
-            }
-            let mut tile = 0;
-            while tile < count {
-                // The compiler would keep the values in registers, of which there are too few, and shuffle them about;
-                // a broadcast from memory is free.
-                let spread = std::hint::black_box(&spread);
-                let at = tiles.as_ptr().add(tile * blocks + block);
-                let two = || [at, at.add(blocks)];
-                let is_last = count - tile == 1;
-                tile += match (instructions, is_last) {
-                    (Instructions::Avx2, false) => tile_kernel::<2>(spread, two(), tile, &mut sums),
-                    (Instructions::Avx2, true) => tile_kernel::<1>(spread, [at], tile, &mut sums),
-                    (Instructions::AvxVnni, false) => avx::narrow_kernel::<2>(spread, two(), tile, &mut sums),
-                    (Instructions::AvxVnni, true) => avx::narrow_kernel::<1>(spread, [at], tile, &mut sums),
-                    (Instructions::Avx512Vnni, false) => {
-                        avx512::narrow_kernel::<2>(spread, two(), tile, &mut sums)
-                    }
-                    (Instructions::Avx512Vnni, true) => {
-                        avx512::narrow_kernel::<1>(spread, [at], tile, &mut sums)
-                    }
-                };
-            }
-        }
-        for (sums, out) in sums.iter().zip(out) {
-            for (sum, out) in sums.iter().zip(out) {
-                _mm256_storeu_ps(out.as_mut_ptr(), *sum);
+                let mut tile = 0;
+                while tile < count {
+                    // The compiler would keep the values in registers, of which there are too few, and shuffle them
+                    // about; a broadcast from memory is free.
+                    let spread = std::hint::black_box(&spread);
+                    let at = tiles.as_ptr().add(tile * blocks + block);
+                    let two = || [at, at.add(blocks)];
+                    let is_last = count - tile == 1;
+                    tile += match (instructions, is_last) {
+                        (Instructions::Avx2, false) => tile_kernel::<2>(spread, two(), tile, sums),
+                        (Instructions::Avx2, true) => tile_kernel::<1>(spread, [at], tile, sums),
+                        (Instructions::AvxVnni, false) => avx::narrow_kernel::<2>(spread, two(), tile, sums),
+                        (Instructions::AvxVnni, true) => avx::narrow_kernel::<1>(spread, [at], tile, sums),
+                        (Instructions::Avx512Vnni, false) => {
+                            avx512::narrow_kernel::<2>(spread, two(), tile, sums)
+                        }
+                        (Instructions::Avx512Vnni, true) => {
+                            avx512::narrow_kernel::<1>(spread, [at], tile, sums)
+                        }
+                    };
+                }
             }
         }
     }
+    store(&all_sums, count, out);
 }
 
 /// Adds one block of two weight rows times `TILES` tiles to `sums[..][first..]`. Returns `TILES`.
@@ -223,7 +226,7 @@ mod tests {
     use candle_core::quantized::{GgmlType, k_quants::BlockQ8_0};
 
     use super::*;
-    use crate::cpu::activations::Activations;
+    use crate::cpu::activations::{Activations, TILE_ROWS};
 
     /// Against the dequantized weights times the dequantized activations, in f64; both kernels must give the same bits.
     fn check(blocks: usize, features: usize, rows: usize) {
@@ -251,14 +254,14 @@ mod tests {
                 .collect();
             NarrowBlock::pack(&rows, tile);
         }
+        let tiled = Instructions::ALL.into_iter().filter(|one| one.is_available()).map(|instructions| {
+            let mut tiled = TileProducts::default();
+            dot_tiles(instructions, bytes, features, &tiles, rows.div_ceil(TILE_ROWS), &mut tiled);
+            (instructions, tiled)
+        });
+        let tiled: Vec<_> = tiled.collect();
         for feature in 0..features {
             let bytes = &bytes[feature * blocks * BYTES..(feature + 1) * blocks * BYTES];
-            let tiled = Instructions::ALL.into_iter().filter(|one| one.is_available()).map(|instructions| {
-                let mut tiled = [[[0.0; TILE_ROWS]; MOST_TILES]; TILE_FEATURES];
-                dot_tiles(instructions, bytes, 1, &tiles, rows.div_ceil(TILE_ROWS), &mut tiled);
-                (instructions, tiled)
-            });
-            let tiled: Vec<_> = tiled.collect();
             for row in 0..rows {
                 let mut out = [[0.0; FEATURES]; MOST_ROWS];
                 dot_rows(bytes, 1, &activations[row * blocks..(row + 1) * blocks], 1, &mut out);
@@ -271,7 +274,7 @@ mod tests {
                 let ours = out[0][0];
                 assert!((f64::from(ours) - exact).abs() < 1e-4, "row {row}: {ours} not {exact}");
                 for (instructions, tiled) in &tiled {
-                    let tiled = tiled[0][row / TILE_ROWS][row % TILE_ROWS];
+                    let tiled = tiled[row / TILE_ROWS][row % TILE_ROWS][feature];
                     assert_eq!(ours.to_bits(), tiled.to_bits(), "{instructions:?}");
                 }
             }
