@@ -446,6 +446,12 @@ impl Completer {
         let mut clock = Clock { last: Instant::now() };
         let mut explain = prepared.explain.clone();
         let mut texts: Vec<String> = Vec::new();
+        let least_confidence = match ask.trigger {
+            Trigger::Automatic => ask.config.least_confidence as f32 / 100.0,
+            // Who asks wants to see the best there is.
+            Trigger::Invoked => 0.0,
+        };
+        let mut is_withheld = false;
         for (number, answer) in answers.iter().enumerate() {
             let around = prepared.around(&ask.config, answer.stop);
             let (text, steps) = postprocess(&answer.text, &around);
@@ -458,7 +464,8 @@ impl Completer {
                 continue;
             }
             let confidence = answer.confidence();
-            if confidence < ask.config.least_confidence as f32 / 100.0 {
+            if confidence < least_confidence {
+                is_withheld = true;
                 explain.postprocessing.push(Step {
                     step: "confidence",
                     why: "the model is less sure of it than leastConfidence asks",
@@ -472,10 +479,11 @@ impl Completer {
         explain.source = Source::Model;
         let why = explain.postprocessing.last().map_or("the model ended at once", |step| step.why);
         explain.outcome = outcome(&texts, why);
-        // Short for having been made ahead of need: whoever asks there gets the whole one.
+        // Short for having been made ahead of need: whoever asks there gets the whole one. What is withheld from one who
+        // only types is not withheld from one who asks.
         let is_cut = ask.priority == Priority::Background
             && answers.iter().any(|answer| answer.stop == Stop::MaxTokens);
-        if !is_cut {
+        if !is_cut && !is_withheld {
             self.reuse
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)

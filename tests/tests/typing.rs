@@ -195,6 +195,7 @@ async fn unsure_completions_are_left_out_where_that_is_wished() {
         assert_eq!(client.inline(URI, 0, 4).await, expected, "{least}");
         let explain = client.command("lacuna.explain").await;
         assert_eq!(explain["confidence"].as_array().map(Vec::len), Some(expected.len()), "{explain}");
+        assert_eq!(client.invoke(URI, 0, 4).await, ["value"], "what is asked for is shown");
         client.shut_down().await;
     }
 }
