@@ -190,7 +190,7 @@ fn completion(backend: Arc<dyn Backend>) -> Finding {
         trigger: Trigger::Automatic,
         priority: Priority::Interactive,
         recent: Vec::new(),
-        config: Arc::new(Config { deadline_ms: 60_000, ..Config::default() }),
+        config: Arc::new(Config { deadline_ms: 60_000, least_confidence: 0, ..Config::default() }),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() {
         Ok(runtime) => runtime,
