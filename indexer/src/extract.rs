@@ -7,6 +7,7 @@ use tree_sitter::{Node, QueryCursor, Tree};
 use crate::{
     Language, doc_comment,
     imports::tree::import_tree,
+    outline::Source,
     query::{Capture, SymbolQuery},
     signature,
     symbols::{FileSymbols, Import, ImportKind, NO_PARENT, Span, Symbol, SymbolKind},
@@ -19,12 +20,14 @@ const MAX_IMPORTS: usize = 4_000;
 const MAX_DEPTH: usize = 48;
 
 /// Reads symbols and imports. Broken code yields what the parser could make of it.
-pub(crate) fn extract(language: Language, tree: &Tree, text: &str) -> FileSymbols {
+///
+/// `tree` is that of what the source's parser sees.
+pub(crate) fn extract(language: Language, tree: &Tree, source: &Source<'_>) -> FileSymbols {
     thread_local! {
         static CURSOR: std::cell::RefCell<QueryCursor> = std::cell::RefCell::new(QueryCursor::new());
     }
     let query = language.symbol_query();
-    let mut builder = Builder::new(language, text);
+    let mut builder = Builder::new(language, source);
     CURSOR.with_borrow_mut(|cursor| {
         cursor.set_max_start_depth(Some(1));
         cursor.set_match_limit(4096);
@@ -75,7 +78,7 @@ struct Facts<'tree> {
 
 struct Builder<'a> {
     language: Language,
-    text: &'a str,
+    source: &'a Source<'a>,
     arena: String,
     symbols: Vec<Symbol>,
     bases: Vec<(u32, Span)>,
@@ -87,10 +90,10 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(language: Language, text: &'a str) -> Self {
+    fn new(language: Language, source: &'a Source<'a>) -> Self {
         Self {
             language,
-            text,
+            source,
             arena: String::new(),
             symbols: Vec::new(),
             bases: Vec::new(),
@@ -102,7 +105,7 @@ impl<'a> Builder<'a> {
     }
 
     fn slice(&self, node: Node<'_>) -> &'a str {
-        self.text.get(node.byte_range()).unwrap_or("")
+        self.source.text.get(self.source.range(node)).unwrap_or("")
     }
 
     fn intern(&mut self, text: &str) -> Span {
@@ -121,7 +124,7 @@ impl<'a> Builder<'a> {
         let mut order: Vec<usize> = Vec::new();
         let mut facts: FxHashMap<usize, Facts<'tree>> = FxHashMap::default();
         let mut descend: Vec<Node<'tree>> = Vec::new();
-        let mut matches = cursor.matches(&query.query, visit.node, self.text.as_bytes());
+        let mut matches = cursor.matches(&query.query, visit.node, self.source.parsed().as_bytes());
         while let Some(found) = matches.next() {
             let mut fact = Facts::default();
             let mut import = ImportFacts::default();
@@ -281,7 +284,8 @@ impl<'a> Builder<'a> {
             self.attribute_names.insert((parent, name));
         }
         let end = fact.until.filter(|until| *until > node.start_byte()).unwrap_or(node.end_byte());
-        let source = self.text.get(node.start_byte()..end).unwrap_or("");
+        let range = self.source.range(node);
+        let head = self.source.text.get(range.start..self.source.offset(end)).unwrap_or("");
         let mut written = String::new();
         for decorator in &fact.decorators {
             signature::push_decorator(&mut written, self.slice(*decorator));
@@ -289,14 +293,14 @@ impl<'a> Builder<'a> {
         if let Some(prefix) = fact.prefix {
             written.push_str(prefix);
         }
-        signature::push(&mut written, self.language, kind, source);
+        signature::push(&mut written, self.language, kind, head);
         let mut doc = String::new();
         match fact.doc {
             Some(node) => doc_comment::push_docstring(&mut doc, self.slice(node)),
             None => doc_comment::push_before(
                 &mut doc,
                 self.language,
-                self.text.get(..node.start_byte()).unwrap_or(""),
+                self.source.text.get(..range.start).unwrap_or(""),
             ),
         }
         let owner = fact.owner.map(|node| self.slice(node));
@@ -318,9 +322,9 @@ impl<'a> Builder<'a> {
             signature,
             doc,
             owner,
-            start: node.start_byte() as u32,
-            end: node.end_byte() as u32,
-            line: name_node.start_position().row as u32,
+            start: range.start as u32,
+            end: range.end as u32,
+            line: self.source.line(name_node),
             parent,
             kind,
         });
@@ -346,7 +350,7 @@ impl<'a> Builder<'a> {
                     name: Span::default(),
                     alias: Span::default(),
                     kind: ImportKind::One,
-                    line: source.start_position().row as u32,
+                    line: self.source.line(source),
                 };
                 self.import_nodes.insert(key, self.imports.len());
                 self.imports.push(import);
@@ -371,14 +375,14 @@ impl<'a> Builder<'a> {
                 name: self.intern(self.slice(name)),
                 alias: self.intern("default"),
                 kind: ImportKind::One,
-                line: name.start_position().row as u32,
+                line: self.source.line(name),
             };
             self.imports.push(import);
         }
     }
 
     fn import_tree(&mut self, node: Node<'_>) {
-        let line = node.start_position().row as u32;
+        let line = self.source.line(node);
         for binding in import_tree(self.language, self.slice(node)) {
             if self.imports.len() >= MAX_IMPORTS {
                 return;
@@ -397,13 +401,13 @@ impl<'a> Builder<'a> {
     fn finish(mut self) -> FileSymbols {
         self.adopt_members();
         FileSymbols {
-            lines: bytecount_lines(self.text),
+            lines: bytecount_lines(self.source.text),
             arena: self.arena.into_boxed_str(),
             symbols: self.symbols.into_boxed_slice(),
             bases: self.bases.into_boxed_slice(),
             imports: self.imports.into_boxed_slice(),
             package: self.package,
-            words: crate::words::distinct_hashes(self.text),
+            words: crate::words::distinct_hashes(self.source.text),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::{
     exclude::Exclusions,
     index::{File, FileId, NameIndex, PathIndex, normalize},
     manifest,
+    outline::Source,
     read::{self, Read},
     snippet,
     symbols::FileSymbols,
@@ -137,7 +138,7 @@ impl Workspace {
     /// As [`Workspace::update`], from a tree that the editor keeps: `tree` must be that of `text`.
     pub fn update_with_tree(&self, path: &Path, text: &str, tree: &tree_sitter::Tree) {
         let Some(language) = self.admit(path) else { return };
-        self.update_open(path, language, text, crate::extract::extract(language, tree, text));
+        self.update_open(path, language, text, crate::extract::extract(language, tree, &Source::whole(text)));
     }
 
     fn update_open(&self, path: &Path, language: Language, text: &str, symbols: FileSymbols) {
