@@ -97,7 +97,8 @@ impl<'a> Outline<'a> {
         if part.len() < MIN_HIDDEN_BYTES || part.start < self.copied {
             return;
         }
-        let (Some(kept), Some(hidden)) = (self.text.get(self.copied..part.start), self.text.get(part.clone()))
+        let (Some(kept), Some(hidden)) =
+            (self.text.get(self.copied..part.start), self.text.get(part.clone()))
         else {
             return;
         };
@@ -126,8 +127,4 @@ fn line_start(bytes: &[u8], at: usize) -> usize {
 fn indentation(bytes: &[u8], line: usize) -> &[u8] {
     let length = bytes[line..].iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     &bytes[line..line + length]
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
 }

@@ -145,14 +145,17 @@ mod tests {
                         })
                     };
                     let length = whole.symbols.len().max(symbols.symbols.len());
-                    let differing = (0..length).find(|index| write(&whole, *index) != write(&symbols, *index));
+                    let differing =
+                        (0..length).find(|index| write(&whole, *index) != write(&symbols, *index));
                     if let Some(index) = differing {
                         println!("    {:?}\n    {:?}", write(&whole, index), write(&symbols, index));
                     }
                 }
             }
         }
-        println!("{files} files, {outlined} by outline, {same} of them the same; {broken} outlines break a sound file");
+        println!(
+            "{files} files, {outlined} by outline, {same} of them the same; {broken} outlines break a sound file"
+        );
         println!("{by_language:?}");
     }
 }

@@ -4,8 +4,8 @@
 //! of the line that opens it: what the lexer mistook (a regular expression, a macro, both branches of an `#if`) shows
 //! there.
 
-use super::{Outline, indentation, is_word, line_start, scanner::Scanner};
-use crate::Language;
+use super::{Outline, indentation, line_start, scanner::Scanner};
+use crate::{Language, words::is_word};
 
 /// What is known of the statement that the scan is in.
 #[derive(Default, Clone, Copy)]
@@ -83,9 +83,15 @@ pub(super) fn hide(outline: &mut Outline<'_>, language: Language) -> Option<()> 
         }
         match byte {
             b'(' | b'[' => {
-                let initializes = byte == b'[' && language == Language::Rust && statement.constant
-                    && statement.assigned && statement.depth == 0;
-                if initializes && let Some(close) = scanner.close(at) && fits(bytes, at, close) {
+                let initializes = byte == b'['
+                    && language == Language::Rust
+                    && statement.constant
+                    && statement.assigned
+                    && statement.depth == 0;
+                if initializes
+                    && let Some(close) = scanner.close(at)
+                    && fits(bytes, at, close)
+                {
                     outline.hide(at + 1..close, "");
                     at = close + 1;
                     statement.push(b']');
@@ -175,20 +181,21 @@ impl<'a> Statement<'a> {
     fn opens_body(&self, language: Language) -> bool {
         let [before, last] = self.bytes;
         match language {
-            Language::Rust => {
-                self.depth == 0 && (self.marked || (self.implements && self.for_trait))
-            }
+            Language::Rust => self.depth == 0 && (self.marked || (self.implements && self.for_trait)),
             Language::C | Language::Cpp => {
                 let initializes = last == b'=' && before != b'=' && self.assigned;
-                let qualified = is_word(last) && matches!(self.last, b"const" | b"noexcept" | b"override" | b"final");
+                let qualified =
+                    is_word(last) && matches!(self.last, b"const" | b"noexcept" | b"override" | b"final");
                 let after_parameters = last == b')' || (qualified && !self.called.is_empty());
-                let named = !matches!(self.called, b"" | b"__attribute__" | b"__declspec" | b"alignas" | b"decltype");
+                let named =
+                    !matches!(self.called, b"" | b"__attribute__" | b"__declspec" | b"alignas" | b"decltype");
                 // `struct S ATTRIBUTE(1) {` is no function, but `struct S f(int x) {` is.
                 let attribute = self.marked && !self.called.iter().any(u8::is_ascii_lowercase);
                 self.depth == 0 && (initializes || (after_parameters && named && !attribute))
             }
             _ => {
-                let parameters = last == b')' || (self.returns && (is_word(last) || matches!(last, b'>' | b']')));
+                let parameters =
+                    last == b')' || (self.returns && (is_word(last) || matches!(last, b'>' | b']')));
                 let arrow = last == b'>' && before == b'=';
                 !self.marked && self.called != b"constructor" && (parameters || arrow)
             }
@@ -201,8 +208,19 @@ fn begins_statement(language: Language, word: &[u8]) -> bool {
     matches!(language, Language::TypeScript | Language::Tsx | Language::JavaScript)
         && matches!(
             word,
-            b"const" | b"let" | b"var" | b"function" | b"class" | b"export" | b"import" | b"interface" | b"type"
-                | b"enum" | b"declare" | b"abstract" | b"async"
+            b"const"
+                | b"let"
+                | b"var"
+                | b"function"
+                | b"class"
+                | b"export"
+                | b"import"
+                | b"interface"
+                | b"type"
+                | b"enum"
+                | b"declare"
+                | b"abstract"
+                | b"async"
         )
 }
 

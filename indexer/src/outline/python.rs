@@ -1,16 +1,42 @@
 //! Python: of a function's body the documentation and what it imports stay in; of constructors all. Beside them, the
 //! insides of long strings and of brackets in plain statements go.
 
-use super::{Outline, is_word};
+use super::Outline;
+use crate::words::is_word;
 
 /// Functions whose bodies set attributes (`python.scm`).
 const CONSTRUCTORS: [&[u8]; 4] = [b"__init__", b"__new__", b"__post_init__", b"setUp"];
 
 /// Words that begin statements whose brackets may hold more than data.
 const KEYWORDS: &[&[u8]] = &[
-    b"if", b"elif", b"else", b"for", b"while", b"with", b"try", b"except", b"finally", b"class", b"def", b"async",
-    b"import", b"from", b"return", b"yield", b"lambda", b"not", b"match", b"case", b"del", b"assert", b"raise",
-    b"global", b"nonlocal", b"type", b"print", b"exec",
+    b"if",
+    b"elif",
+    b"else",
+    b"for",
+    b"while",
+    b"with",
+    b"try",
+    b"except",
+    b"finally",
+    b"class",
+    b"def",
+    b"async",
+    b"import",
+    b"from",
+    b"return",
+    b"yield",
+    b"lambda",
+    b"not",
+    b"match",
+    b"case",
+    b"del",
+    b"assert",
+    b"raise",
+    b"global",
+    b"nonlocal",
+    b"type",
+    b"print",
+    b"exec",
 ];
 
 /// A statement with the lines that brackets, strings and backslashes add to its first one.
@@ -150,7 +176,8 @@ fn next_line(bytes: &[u8], mut at: usize, parts: &mut Vec<Part>) -> Option<Optio
             b'#' => at = line_break(bytes, at),
             b'"' | b'\'' => {
                 let end = string_end(bytes, at)?;
-                if depth == 0 && bytes[at..end].len() >= 6 && bytes[at + 1] == *byte && bytes[at + 2] == *byte {
+                if depth == 0 && bytes[at..end].len() >= 6 && bytes[at + 1] == *byte && bytes[at + 2] == *byte
+                {
                     parts.push(Part::TripleQuoted(at + 3..end - 3));
                 }
                 (at, code_end) = (end, end);

@@ -1,7 +1,6 @@
 //! Strings, comments and brackets of the languages with braces, without a parser.
 
-use super::is_word;
-use crate::Language;
+use crate::{Language, words::is_word};
 
 /// Templates within templates that are followed.
 const MAX_DEPTH: usize = 16;
@@ -140,7 +139,10 @@ impl<'a> Scanner<'a> {
         let prefix = &prefix[prefix.len() - word..];
         let find = |end: &[u8]| {
             let from = at + 1;
-            self.bytes[from..].windows(end.len()).position(|part| part == end).map(|length| from + length + end.len())
+            self.bytes[from..]
+                .windows(end.len())
+                .position(|part| part == end)
+                .map(|length| from + length + end.len())
         };
         if self.is_rust() && matches!(prefix, b"r" | b"br" | b"cr") {
             let end: Vec<u8> = [b'"'].into_iter().chain(std::iter::repeat_n(b'#', hashes.min(255))).collect();
@@ -192,8 +194,20 @@ impl<'a> Scanner<'a> {
                 let word = &self.bytes[word.map_or(0, |at| at + 1)..=before];
                 matches!(
                     word,
-                    b"return" | b"typeof" | b"case" | b"in" | b"of" | b"delete" | b"void" | b"throw" | b"new" | b"else"
-                        | b"do" | b"instanceof" | b"await" | b"yield"
+                    b"return"
+                        | b"typeof"
+                        | b"case"
+                        | b"in"
+                        | b"of"
+                        | b"delete"
+                        | b"void"
+                        | b"throw"
+                        | b"new"
+                        | b"else"
+                        | b"do"
+                        | b"instanceof"
+                        | b"await"
+                        | b"yield"
                 )
             }
             _ => true,
