@@ -5,21 +5,28 @@
 //! definitions at the same places as the whole file's; where the pass is in doubt it leaves a part in, or makes no
 //! outline. One that does not parse without errors is not used.
 
+use scanner::Scanner;
 use tree_sitter::Node;
 
 use crate::Language;
 
 mod braces;
+mod prototypes;
 mod python;
 mod scanner;
 
 /// Shorter parts stay in: leaving them out costs as much as parsing them.
 const MIN_HIDDEN_BYTES: usize = 24;
 
-/// A text as the parser sees it, and the file that it stands for.
+/// A text as the parser sees it, and the file, or the part of a file, that it stands for.
 pub(crate) struct Source<'a> {
     /// The file.
     pub text: &'a str,
+    part: &'a str,
+    /// Where the part begins.
+    start: usize,
+    first_line: u32,
+    /// Empty where nothing is cut.
     parsed: String,
     cuts: Vec<Cut>,
 }
@@ -28,6 +35,8 @@ pub(crate) struct Source<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Cut {
     at: usize,
+    /// The same for places where something ends: what ends before the cut does not end behind it.
+    end_at: usize,
     bytes: usize,
     rows: usize,
 }
@@ -35,42 +44,65 @@ struct Cut {
 impl<'a> Source<'a> {
     /// The whole file: what an editor's tree is of.
     pub fn whole(text: &'a str) -> Self {
-        Self { text, parsed: String::new(), cuts: Vec::new() }
+        Self { text, part: text, start: 0, first_line: 0, parsed: String::new(), cuts: Vec::new() }
     }
 
     /// `None` where nothing can be left out safely, or nothing that would be worth it.
     pub fn outline(language: Language, text: &'a str) -> Option<Self> {
-        let mut outline = Outline { text, parsed: String::new(), cuts: Vec::new(), copied: 0 };
+        let mut outline = Outline::new(text);
         match language {
             Language::Python => python::hide(&mut outline)?,
-            Language::Rust
-            | Language::C
-            | Language::Cpp
-            | Language::TypeScript
-            | Language::Tsx
-            | Language::JavaScript => braces::hide(&mut outline, language)?,
+            Language::Rust | Language::TypeScript | Language::Tsx | Language::JavaScript => {
+                let scanner = Scanner::new(text.as_bytes(), language);
+                braces::hide(&mut outline, language, &scanner, &[])?;
+            }
+            Language::C | Language::Cpp => {
+                let scanner = Scanner::new(text.as_bytes(), language);
+                braces::hide(&mut outline, language, &scanner, &prototypes::find(&scanner, text))?;
+            }
             _ => return None,
         }
         outline.finish()
     }
 
+    /// The file without what the language's parser cannot read, which an editor's tree has as errors; `None` where
+    /// there is no such thing.
+    pub fn readable(language: Language, text: &'a str) -> Option<Self> {
+        if !matches!(language, Language::C | Language::Cpp) {
+            return None;
+        }
+        let mut outline = Outline::new(text);
+        let prototypes = prototypes::find(&Scanner::new(text.as_bytes(), language), text);
+        prototypes::unwrap(&mut outline, &prototypes);
+        outline.finish()
+    }
+
+    /// The same of a part of `text` that begins at `start`, on the line `first_line`.
+    pub fn within(self, text: &'a str, start: usize, first_line: u32) -> Self {
+        Self { text, start, first_line, ..self }
+    }
+
     pub fn parsed(&self) -> &str {
-        if self.cuts.is_empty() { self.text } else { &self.parsed }
+        if self.cuts.is_empty() { self.part } else { &self.parsed }
     }
 
     /// The bytes of the file that a node stands for.
     pub fn range(&self, node: Node<'_>) -> std::ops::Range<usize> {
-        self.offset(node.start_byte())..self.offset(node.end_byte())
+        let start = self.offset(node.start_byte());
+        let cuts = self.cuts.partition_point(|cut| cut.end_at <= node.end_byte());
+        let behind = self.cuts[..cuts].last().map_or(0, |cut| cut.bytes);
+        start..(self.start + node.end_byte() + behind).max(start)
     }
 
-    /// The place in the file of one in the parsed text.
+    /// The place in the file of one in the parsed text at which something begins.
     pub fn offset(&self, parsed: usize) -> usize {
-        parsed + self.cut(parsed).map_or(0, |cut| cut.bytes)
+        self.start + parsed + self.cut(parsed).map_or(0, |cut| cut.bytes)
     }
 
     /// The line of the file on which a node begins, counted from 0.
     pub fn line(&self, node: Node<'_>) -> u32 {
-        (node.start_position().row + self.cut(node.start_byte()).map_or(0, |cut| cut.rows)) as u32
+        let rows = node.start_position().row + self.cut(node.start_byte()).map_or(0, |cut| cut.rows);
+        self.first_line + rows as u32
     }
 
     fn cut(&self, parsed: usize) -> Option<&Cut> {
@@ -88,13 +120,24 @@ struct Outline<'a> {
 }
 
 impl<'a> Outline<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, parsed: String::new(), cuts: Vec::new(), copied: 0 }
+    }
+
     fn bytes(&self) -> &'a [u8] {
         self.text.as_bytes()
     }
 
-    /// Leaves out a part of the text, in ascending order; both ends must be beside ASCII characters.
+    /// Leaves out a part of the text where that is worth it.
     fn hide(&mut self, part: std::ops::Range<usize>, placeholder: &str) {
-        if part.len() < MIN_HIDDEN_BYTES || part.start < self.copied {
+        if part.len() >= MIN_HIDDEN_BYTES {
+            self.cut(part, placeholder);
+        }
+    }
+
+    /// Leaves out a part of the text, in ascending order; both ends must be beside ASCII characters.
+    fn cut(&mut self, part: std::ops::Range<usize>, placeholder: &str) {
+        if part.start < self.copied {
             return;
         }
         let (Some(kept), Some(hidden)) =
@@ -108,6 +151,7 @@ impl<'a> Outline<'a> {
         let rows = self.cuts.last().map_or(0, |cut| cut.rows);
         self.cuts.push(Cut {
             at: self.parsed.len(),
+            end_at: self.parsed.len() + usize::from(placeholder.is_empty()),
             bytes: part.end - self.parsed.len(),
             rows: rows + hidden.bytes().filter(|byte| *byte == b'\n').count(),
         });
@@ -115,7 +159,11 @@ impl<'a> Outline<'a> {
 
     fn finish(mut self) -> Option<Source<'a>> {
         self.parsed.push_str(self.text.get(self.copied..)?);
-        (!self.cuts.is_empty()).then_some(Source { text: self.text, parsed: self.parsed, cuts: self.cuts })
+        (!self.cuts.is_empty()).then(|| Source {
+            parsed: self.parsed,
+            cuts: self.cuts,
+            ..Source::whole(self.text)
+        })
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{path::Path, sync::Arc};
 
+use tree_sitter::Tree;
+
 use crate::{Language, extract::extract, outline::Source, symbols::FileSymbols, syntax, walk::Stamp};
 
 /// Files of this size and more are looked at for lines too long to be written by people.
@@ -52,20 +54,30 @@ pub(crate) fn parse(language: Language, text: &str) -> (FileSymbols, Option<Stri
     guarded(text, || parse_whole(language, text))
 }
 
+/// The same, of a text whose tree the editor keeps.
+pub(crate) fn parse_with_tree(language: Language, text: &str, tree: &Tree) -> FileSymbols {
+    match Source::readable(language, text) {
+        Some(_) => parse(language, text).0,
+        None => extract(language, tree, Source::whole(text)),
+    }
+}
+
 /// The symbols of a file of the disk: by its outline, where it has one. Never panics.
 fn parse_file(language: Language, text: &str) -> (FileSymbols, Option<String>) {
     guarded(text, || parse_outline(language, text).or_else(|| parse_whole(language, text)))
 }
 
 fn parse_whole(language: Language, text: &str) -> Option<FileSymbols> {
-    syntax::parse_str(language, text).map(|tree| extract(language, &tree, &Source::whole(text)))
+    let source = Source::readable(language, text).unwrap_or_else(|| Source::whole(text));
+    let tree = syntax::parse_str(language, source.parsed())?;
+    Some(extract(language, &tree, source))
 }
 
 /// `None` where there is no outline, or one that does not read without errors.
 fn parse_outline(language: Language, text: &str) -> Option<FileSymbols> {
     let outline = Source::outline(language, text)?;
     let tree = syntax::parse_str(language, outline.parsed())?;
-    (!tree.root_node().has_error()).then(|| extract(language, &tree, &outline))
+    (!tree.root_node().has_error()).then(|| extract(language, &tree, outline))
 }
 
 fn guarded(text: &str, read: impl FnOnce() -> Option<FileSymbols>) -> (FileSymbols, Option<String>) {
@@ -144,6 +156,22 @@ mod tests {
                             )
                         })
                     };
+                    let imports = |file: &FileSymbols| {
+                        let write = |import: &crate::symbols::Import| {
+                            format!(
+                                "{} {:?}",
+                                import.line,
+                                (file.text(import.source), file.text(import.name))
+                            )
+                        };
+                        file.imports.iter().map(write).collect::<Vec<_>>()
+                    };
+                    let (one, other) = (imports(&whole), imports(&symbols));
+                    if let Some(at) =
+                        (0..one.len().max(other.len())).find(|at| one.get(*at) != other.get(*at))
+                    {
+                        println!("    import {:?}\n    import {:?}", one.get(at), other.get(at));
+                    }
                     let length = whole.symbols.len().max(symbols.symbols.len());
                     let differing =
                         (0..length).find(|index| write(&whole, *index) != write(&symbols, *index));

@@ -4,7 +4,7 @@
 //! of the line that opens it: what the lexer mistook (a regular expression, a macro, both branches of an `#if`) shows
 //! there.
 
-use super::{Outline, indentation, line_start, scanner::Scanner};
+use super::{Outline, indentation, line_start, prototypes::Prototype, scanner::Scanner};
 use crate::{Language, words::is_word};
 
 /// What is known of the statement that the scan is in.
@@ -35,10 +35,16 @@ struct Statement<'a> {
 /// Brackets within one statement whose words are remembered.
 const MAX_DEPTH: usize = 8;
 
-pub(super) fn hide(outline: &mut Outline<'_>, language: Language) -> Option<()> {
+pub(super) fn hide(
+    outline: &mut Outline<'_>,
+    language: Language,
+    scanner: &Scanner<'_>,
+    prototypes: &[Prototype],
+) -> Option<()> {
     let text = outline.text;
     let bytes = text.as_bytes();
-    let scanner = Scanner::new(bytes, language);
+    let mut prototypes = prototypes.iter().copied().peekable();
+    let mut open_prototype: Option<Prototype> = None;
     // What the braces that were entered stand in.
     let mut outer: Vec<(Statement<'_>, [&[u8]; MAX_DEPTH])> = Vec::new();
     let mut statement = Statement::default();
@@ -82,6 +88,20 @@ pub(super) fn hide(outline: &mut Outline<'_>, language: Language) -> Option<()> 
             continue;
         }
         match byte {
+            b'(' if prototypes.peek().is_some_and(|next| next.open <= at) => {
+                let prototype = prototypes.next()?;
+                if prototype.open == at {
+                    outline.cut(prototype.name..at + 1, "");
+                    open_prototype = Some(prototype);
+                } else {
+                    // One that is in what was left out.
+                    continue;
+                }
+            }
+            b')' if open_prototype.is_some_and(|prototype| prototype.close == at) => {
+                outline.cut(at..at + 1, "");
+                open_prototype = None;
+            }
             b'(' | b'[' => {
                 let initializes = byte == b'['
                     && language == Language::Rust

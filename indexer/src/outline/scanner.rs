@@ -239,7 +239,7 @@ impl<'a> Scanner<'a> {
             return None;
         }
         let opening = self.bytes[open];
-        let closing = opening + 2;
+        let closing = if opening == b'(' { b')' } else { opening + 2 };
         let (mut at, mut depth) = (open, 0usize);
         loop {
             let byte = *self.bytes.get(at)?;
