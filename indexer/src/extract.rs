@@ -81,7 +81,7 @@ struct Builder<'a> {
     symbols: Vec<Symbol>,
     bases: Vec<(u32, Span)>,
     imports: Vec<Import>,
-    /// Imports by the nodes that state them, as several patterns may match one statement.
+    /// Imports by where they are stated, as several patterns may match one statement.
     import_nodes: FxHashMap<(usize, usize), usize>,
     package: Span,
     attribute_names: FxHashSet<(u32, &'a str)>,
@@ -380,8 +380,11 @@ impl<'a> Builder<'a> {
             return;
         }
         let key = (
-            source.id(),
-            facts.name.or(facts.alias.filter(|_| facts.kind.is_some())).map_or(0, |node| node.id()),
+            self.source.offset(source.start_byte()),
+            facts
+                .name
+                .or(facts.alias.filter(|_| facts.kind.is_some()))
+                .map_or(usize::MAX, |node| self.source.offset(node.start_byte())),
         );
         let known = self.import_nodes.get(&key).copied();
         let index = match known {
