@@ -16,7 +16,7 @@ use lacuna_indexer::{
 
 fn main() {
     let Some(directory) = std::env::args().nth(1) else {
-        eprintln!("usage: measure DIR [--misses]");
+        eprintln!("usage: measure DIR [--scan] [--misses]");
         std::process::exit(2);
     };
     let root = Path::new(&directory).canonicalize().unwrap_or_else(|error| {
@@ -57,6 +57,9 @@ fn main() {
         resident_bytes().saturating_sub(before) as f64 / 1e6
     );
 
+    if std::env::args().any(|argument| argument == "--scan") {
+        return;
+    }
     measure_second_start(&root);
 
     let files = source_files(&root);

@@ -1,5 +1,7 @@
 //! Syntax tree -> [`FileSymbols`]: runs the language's query level by level, never inside function bodies.
 
+use std::rc::Rc;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 use streaming_iterator::StreamingIterator;
 use tree_sitter::{Node, QueryCursor, Tree};
@@ -7,9 +9,11 @@ use tree_sitter::{Node, QueryCursor, Tree};
 use crate::{
     Language, doc_comment,
     imports::tree::import_tree,
+    outline::Source,
     query::{Capture, SymbolQuery},
     signature,
     symbols::{FileSymbols, Import, ImportKind, NO_PARENT, Span, Symbol, SymbolKind},
+    syntax,
 };
 
 /// Beyond these a file is generated data; what comes later in it is left out.
@@ -17,30 +21,25 @@ const MAX_SYMBOLS: usize = 20_000;
 const MAX_IMPORTS: usize = 4_000;
 /// Nesting of definitions that is followed; real code stays under 10.
 const MAX_DEPTH: usize = 48;
+/// Macros within macros that are read, as each is parsed anew.
+const MAX_MACROS: usize = 4;
 
 /// Reads symbols and imports. Broken code yields what the parser could make of it.
-pub(crate) fn extract(language: Language, tree: &Tree, text: &str) -> FileSymbols {
+///
+/// `tree` is that of what the source's parser sees.
+pub(crate) fn extract(language: Language, tree: &Tree, source: Source<'_>) -> FileSymbols {
     thread_local! {
         static CURSOR: std::cell::RefCell<QueryCursor> = std::cell::RefCell::new(QueryCursor::new());
     }
-    let query = language.symbol_query();
-    let mut builder = Builder::new(language, text);
+    let mut builder = Builder::new(language, source);
     CURSOR.with_borrow_mut(|cursor| {
         cursor.set_max_start_depth(Some(1));
         cursor.set_match_limit(4096);
-        let mut pending = vec![Visit {
-            node: tree.root_node(),
-            parent: NO_PARENT,
-            owner: Span::default(),
-            attributes: false,
-            depth: 0,
-        }];
-        while let Some(visit) = pending.pop() {
-            let first = pending.len();
-            builder.visit(cursor, query, &visit, &mut pending);
-            // Last in, first out: keep source order.
-            pending[first..].reverse();
-        }
+        let root = tree.root_node();
+        builder.visit_all(
+            cursor,
+            Visit { node: root, parent: NO_PARENT, owner: Span::default(), attributes: false, depth: 0 },
+        );
     });
     builder.finish()
 }
@@ -75,22 +74,25 @@ struct Facts<'tree> {
 
 struct Builder<'a> {
     language: Language,
-    text: &'a str,
+    source: Rc<Source<'a>>,
+    /// Macros around what is being read.
+    macros: usize,
     arena: String,
     symbols: Vec<Symbol>,
     bases: Vec<(u32, Span)>,
     imports: Vec<Import>,
-    /// Imports by the nodes that state them, as several patterns may match one statement.
+    /// Imports by where they are stated, as several patterns may match one statement.
     import_nodes: FxHashMap<(usize, usize), usize>,
     package: Span,
     attribute_names: FxHashSet<(u32, &'a str)>,
 }
 
 impl<'a> Builder<'a> {
-    fn new(language: Language, text: &'a str) -> Self {
+    fn new(language: Language, source: Source<'a>) -> Self {
         Self {
             language,
-            text,
+            source: Rc::new(source),
+            macros: 0,
             arena: String::new(),
             symbols: Vec::new(),
             bases: Vec::new(),
@@ -102,13 +104,50 @@ impl<'a> Builder<'a> {
     }
 
     fn slice(&self, node: Node<'_>) -> &'a str {
-        self.text.get(node.byte_range()).unwrap_or("")
+        self.source.text.get(self.source.range(node)).unwrap_or("")
     }
 
     fn intern(&mut self, text: &str) -> Span {
         let start = self.arena.len() as u32;
         self.arena.push_str(text);
         Span { start, length: text.len() as u32 }
+    }
+
+    fn visit_all<'tree>(&mut self, cursor: &mut QueryCursor, visit: Visit<'tree>) {
+        let query = self.language.symbol_query();
+        let mut pending = vec![visit];
+        while let Some(visit) = pending.pop() {
+            let first = pending.len();
+            self.visit(cursor, query, &visit, &mut pending);
+            // Last in, first out: keep source order.
+            pending[first..].reverse();
+        }
+    }
+
+    /// Reads what a macro is called with as if it stood there without the macro, where it begins like an item.
+    fn visit_items(&mut self, cursor: &mut QueryCursor, arguments: Node<'_>, from: &Visit<'_>) {
+        let text = self.source.text;
+        let range = self.source.range(arguments);
+        let inside = range.start + 1..range.end.saturating_sub(1);
+        let Some(items) = text.get(inside.clone()).filter(|items| begins_item(items)) else { return };
+        if self.macros >= MAX_MACROS || from.depth >= MAX_DEPTH || self.symbols.len() >= MAX_SYMBOLS {
+            return;
+        }
+        let first_line = self.source.line(arguments);
+        let outline = Source::outline(self.language, items).and_then(|outline| {
+            let tree = syntax::parse_str(self.language, outline.parsed())?;
+            (!tree.root_node().has_error()).then_some((outline, tree))
+        });
+        let whole = || Some((Source::whole(items), syntax::parse_str(self.language, items)?));
+        let Some((source, tree)) = outline.or_else(whole) else { return };
+        let around =
+            std::mem::replace(&mut self.source, Rc::new(source.within(text, inside.start, first_line)));
+        self.macros += 1;
+        let (parent, owner) = (from.parent, from.owner);
+        let node = tree.root_node();
+        self.visit_all(cursor, Visit { node, parent, owner, attributes: false, depth: from.depth + 1 });
+        self.macros -= 1;
+        self.source = around;
     }
 
     fn visit<'tree>(
@@ -121,7 +160,9 @@ impl<'a> Builder<'a> {
         let mut order: Vec<usize> = Vec::new();
         let mut facts: FxHashMap<usize, Facts<'tree>> = FxHashMap::default();
         let mut descend: Vec<Node<'tree>> = Vec::new();
-        let mut matches = cursor.matches(&query.query, visit.node, self.text.as_bytes());
+        let mut items: Vec<Node<'tree>> = Vec::new();
+        let source = Rc::clone(&self.source);
+        let mut matches = cursor.matches(&query.query, visit.node, source.parsed().as_bytes());
         while let Some(found) = matches.next() {
             let mut fact = Facts::default();
             let mut import = ImportFacts::default();
@@ -171,6 +212,7 @@ impl<'a> Builder<'a> {
                     }
                     Capture::ExportDefault => self.default_export(node),
                     Capture::ImportTree => self.import_tree(node),
+                    Capture::Items => items.push(node),
                     Capture::Predicate => {}
                 }
             }
@@ -233,6 +275,9 @@ impl<'a> Builder<'a> {
                 self.push(pending, visit, body, visit.parent, Span::default(), true);
             }
         }
+        for node in items {
+            self.visit_items(cursor, node, visit);
+        }
         for node in descend {
             self.push(pending, visit, node, visit.parent, visit.owner, visit.attributes);
         }
@@ -280,8 +325,10 @@ impl<'a> Builder<'a> {
         if kind == SymbolKind::Field && !fact.attribute && parent_kind.is_some_and(SymbolKind::is_type) {
             self.attribute_names.insert((parent, name));
         }
-        let end = fact.until.filter(|until| *until > node.start_byte()).unwrap_or(node.end_byte());
-        let source = self.text.get(node.start_byte()..end).unwrap_or("");
+        let range = self.source.range(node);
+        let until = fact.until.filter(|until| *until > node.start_byte());
+        let until = until.map_or(range.end, |until| self.source.offset(until));
+        let head = self.source.text.get(range.start..until).unwrap_or("");
         let mut written = String::new();
         for decorator in &fact.decorators {
             signature::push_decorator(&mut written, self.slice(*decorator));
@@ -289,14 +336,14 @@ impl<'a> Builder<'a> {
         if let Some(prefix) = fact.prefix {
             written.push_str(prefix);
         }
-        signature::push(&mut written, self.language, kind, source);
+        signature::push(&mut written, self.language, kind, head);
         let mut doc = String::new();
         match fact.doc {
             Some(node) => doc_comment::push_docstring(&mut doc, self.slice(node)),
             None => doc_comment::push_before(
                 &mut doc,
                 self.language,
-                self.text.get(..node.start_byte()).unwrap_or(""),
+                self.source.text.get(..range.start).unwrap_or(""),
             ),
         }
         let owner = fact.owner.map(|node| self.slice(node));
@@ -318,9 +365,9 @@ impl<'a> Builder<'a> {
             signature,
             doc,
             owner,
-            start: node.start_byte() as u32,
-            end: node.end_byte() as u32,
-            line: name_node.start_position().row as u32,
+            start: range.start as u32,
+            end: range.end as u32,
+            line: self.source.line(name_node),
             parent,
             kind,
         });
@@ -333,8 +380,11 @@ impl<'a> Builder<'a> {
             return;
         }
         let key = (
-            source.id(),
-            facts.name.or(facts.alias.filter(|_| facts.kind.is_some())).map_or(0, |node| node.id()),
+            self.source.offset(source.start_byte()),
+            facts
+                .name
+                .or(facts.alias.filter(|_| facts.kind.is_some()))
+                .map_or(usize::MAX, |node| self.source.offset(node.start_byte())),
         );
         let known = self.import_nodes.get(&key).copied();
         let index = match known {
@@ -346,7 +396,7 @@ impl<'a> Builder<'a> {
                     name: Span::default(),
                     alias: Span::default(),
                     kind: ImportKind::One,
-                    line: source.start_position().row as u32,
+                    line: self.source.line(source),
                 };
                 self.import_nodes.insert(key, self.imports.len());
                 self.imports.push(import);
@@ -371,14 +421,14 @@ impl<'a> Builder<'a> {
                 name: self.intern(self.slice(name)),
                 alias: self.intern("default"),
                 kind: ImportKind::One,
-                line: name.start_position().row as u32,
+                line: self.source.line(name),
             };
             self.imports.push(import);
         }
     }
 
     fn import_tree(&mut self, node: Node<'_>) {
-        let line = node.start_position().row as u32;
+        let line = self.source.line(node);
         for binding in import_tree(self.language, self.slice(node)) {
             if self.imports.len() >= MAX_IMPORTS {
                 return;
@@ -397,13 +447,13 @@ impl<'a> Builder<'a> {
     fn finish(mut self) -> FileSymbols {
         self.adopt_members();
         FileSymbols {
-            lines: bytecount_lines(self.text),
+            lines: bytecount_lines(self.source.text),
             arena: self.arena.into_boxed_str(),
             symbols: self.symbols.into_boxed_slice(),
             bases: self.bases.into_boxed_slice(),
             imports: self.imports.into_boxed_slice(),
             package: self.package,
-            words: crate::words::distinct_hashes(self.text),
+            words: crate::words::distinct_hashes(self.source.text),
         }
     }
 
@@ -478,6 +528,44 @@ fn merge<'tree>(known: &mut Facts<'tree>, new: Facts<'tree>) {
         }
     }
     known.prefix = known.prefix.or(new.prefix);
+}
+
+/// Whether what a macro is called with begins like an item of Rust, attributes and comments aside.
+fn begins_item(text: &str) -> bool {
+    let mut rest = text.trim_start();
+    loop {
+        let behind = if rest.starts_with("//") {
+            rest.split_once('\n').map(|(_, behind)| behind)
+        } else if rest.starts_with("/*") {
+            rest.split_once("*/").map(|(_, behind)| behind)
+        } else if rest.starts_with("#[") {
+            rest.split_once(']').map(|(_, behind)| behind.trim_start_matches([')', ']']))
+        } else {
+            break;
+        };
+        let Some(behind) = behind else { return false };
+        rest = behind.trim_start();
+    }
+    let word = rest.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
+    let starts = [
+        "pub",
+        "fn",
+        "struct",
+        "enum",
+        "union",
+        "trait",
+        "impl",
+        "mod",
+        "use",
+        "const",
+        "static",
+        "type",
+        "unsafe",
+        "async",
+        "extern",
+        "macro_rules",
+    ];
+    starts.contains(&word) || (!word.is_empty() && rest[word.len()..].starts_with("! {"))
 }
 
 fn bytecount_lines(text: &str) -> u32 {

@@ -6,7 +6,7 @@
 
 use rustc_hash::FxHashSet;
 
-use crate::{Language, index::FileId, language::Family, symbols::name_hash};
+use crate::{Language, index::FileId, language::Family, symbols::name_hash, words::is_word};
 
 /// Names of one file that are kept.
 const MAX_NAMES: usize = 4096;
@@ -45,7 +45,7 @@ impl Lexical {
 }
 
 /// Words before the name of what they define, in any of the languages.
-const KEYWORDS: &[&[u8]] = &[
+static KEYWORDS: Words = Words::new(&[
     b"def",
     b"class",
     b"fn",
@@ -90,14 +90,14 @@ const KEYWORDS: &[&[u8]] = &[
     b"using",
     b"delegate",
     b"event",
-];
+]);
 
 /// Words before a call, which is no definition.
-const CALLERS: &[&[u8]] = &[
+static CALLERS: Words = Words::new(&[
     b"return", b"new", b"throw", b"else", b"await", b"yield", b"in", b"and", b"or", b"not", b"is", b"when",
     b"if", b"elif", b"while", b"assert", b"del", b"raise", b"print", b"echo", b"go", b"defer", b"typeof",
     b"from", b"import", b"lambda", b"do", b"sizeof", b"unless", b"until", b"match",
-];
+]);
 
 /// A word of a line, and what is known of those before it.
 struct Word<'a> {
@@ -159,13 +159,38 @@ pub(crate) fn defined_names(language: Language, text: &[u8]) -> FxHashSet<u32> {
     names
 }
 
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+/// A list of words, with which words need not be compared at all.
+struct Words {
+    words: &'static [&'static [u8]],
+    /// By length: a bit for each letter that words of that length begin with.
+    first_letters: [u32; 16],
+}
+
+impl Words {
+    const fn new(words: &'static [&'static [u8]]) -> Self {
+        let mut first_letters = [0; 16];
+        let mut index = 0;
+        while index < words.len() {
+            let word = words[index];
+            first_letters[word.len()] |= 1 << (word[0] - b'a');
+            index += 1;
+        }
+        Self { words, first_letters }
+    }
+
+    fn contains(&self, word: &[u8]) -> bool {
+        let Some(letters) = self.first_letters.get(word.len()) else { return false };
+        let Some(first) = word.first().and_then(|byte| byte.checked_sub(b'a')).filter(|first| *first < 26)
+        else {
+            return false;
+        };
+        letters & (1 << first) != 0 && self.words.contains(&word)
+    }
 }
 
 fn is_definition(family: Family, word: &Word<'_>) -> bool {
     let between = word.between.trim_ascii();
-    let is_keyword = KEYWORDS.contains(&word.previous);
+    let is_keyword = KEYWORDS.contains(word.previous);
     let alone = word.previous.is_empty();
     let next = word.after.first().copied().unwrap_or(0);
     let shallow = word.indent <= MEMBER_INDENT;
@@ -178,25 +203,26 @@ fn is_definition(family: Family, word: &Word<'_>) -> bool {
     if qualified && (word.follows_name || (word.previous == b"self" && word.first_of_line == b"def")) {
         return true;
     }
-    let calls = CALLERS.contains(&word.previous);
-    let typed = !alone
-        && !calls
-        && matches!(
-            between,
-            b"" | b"*"
-                | b"&"
-                | b">"
-                | b"]"
-                | b"**"
-                | b"&&"
-                | b"?"
-                | b"[]"
-                | b"*const"
-                | b"$"
-                | b">*"
-                | b">&"
-                | b"[]*"
-        );
+    let typed = || {
+        !alone
+            && matches!(
+                between,
+                b"" | b"*"
+                    | b"&"
+                    | b">"
+                    | b"]"
+                    | b"**"
+                    | b"&&"
+                    | b"?"
+                    | b"[]"
+                    | b"*const"
+                    | b"$"
+                    | b">*"
+                    | b">&"
+                    | b"[]*"
+            )
+            && !CALLERS.contains(word.previous)
+    };
     let after_receiver = word.first_of_line == b"func" && between.ends_with(b")");
     // `x = 1`, `x: T`, `x?: T`, `pub x: T`; of Python also `a, b = 1, 2`.
     let assigned = match next {
@@ -207,11 +233,11 @@ fn is_definition(family: Family, word: &Word<'_>) -> bool {
     };
     let called = matches!(next, b'(' | b'<' | b'[');
     let ends = matches!(next, 0 | b',' | b';' | b'=' | b'[' | b'{' | b'}' | b'(' | b':' | b'/' | b')');
-    let quoted = matches!(between, b"'" | b"\"" | b"#" | b"[\"" | b"['");
+    let quoted = || matches!(between, b"'" | b"\"" | b"#" | b"[\"" | b"['");
     match family {
         Family::Python => {
             let of_self = word.previous == b"self" && between == b".";
-            assigned && (of_self || shallow && (alone || typed))
+            assigned && (of_self || shallow && (alone || typed()))
                 || word.indent == 0 && next == b',' && (alone || (word.follows_name && between == b","))
                 || word.follows_name && between == b"," && assigned
                 || word.follows_name && assigned && next == b'=' && between == b"="
@@ -220,38 +246,42 @@ fn is_definition(family: Family, word: &Word<'_>) -> bool {
             shallow && ((alone || word.previous == b"pub" || between.ends_with(b")")) && (assigned || ends))
         }
         Family::EcmaScript => {
-            shallow && ((alone || typed || quoted) && (assigned || ends || called || next == b'}'))
+            shallow && ((alone || typed() || quoted()) && (assigned || ends || called || next == b'}'))
                 || between.ends_with(b"exports.")
                 || between == b"." && next == b'='
                 || word.follows_name && matches!(between, b"," | b"(" | b"{") && (assigned || ends)
                 || between.ends_with(b"{") && (assigned || called)
         }
-        Family::Go => shallow && (alone || typed || after_receiver || (word.follows_name && between == b",")),
+        Family::Go => {
+            shallow && (alone || typed() || after_receiver || (word.follows_name && between == b","))
+        }
         Family::Ruby => {
             word.first_of_line.starts_with(b"attr_")
                 || alone && next == b'='
                 || matches!(word.first_of_line, b"alias_method" | b"delegate" | b"define_method" | b"scope")
                 || word.first_of_line == b"private"
         }
-        Family::Php => typed && shallow || is_keyword || quoted && word.previous == b"define",
+        Family::Php => typed() && shallow || is_keyword || quoted() && word.previous == b"define",
         Family::Shell => next == b'(' || assigned && next == b'=',
         Family::Lua => {
             next == b'=' && shallow
                 || called && word.first_of_line == b"function"
                 || qualified && next == b'='
         }
-        Family::Swift => (typed && shallow) || word.follows_name && between == b"," || alone && next == b'(',
+        Family::Swift => {
+            (typed() && shallow) || word.follows_name && between == b"," || alone && next == b'('
+        }
         Family::Jvm | Family::DotNet | Family::C => {
             let closes = between.ends_with(b"}") || between.ends_with(b")");
-            (typed || after_receiver) && ends
-                || typed && called
+            (typed() || after_receiver) && ends
+                || typed() && called
                 || alone && shallow && ends
                 || word.follows_name && matches!(between, b"," | b", *" | b",*") && ends
                 || closes && matches!(next, b';' | b',' | b'(')
                 || matches!(between, b"(*" | b"(" | b"::~" | b"~") && next == b')'
                 || qualified && matches!(next, b'(' | b'<')
                 || is_keyword
-                || typed
+                || typed()
                     && (next == b'{'
                         || word.after.starts_with(b"=>")
                         || matches!(word.after, b"get" | b"set"))

@@ -20,6 +20,7 @@ pub mod language;
 mod lexical;
 mod manifest;
 mod members;
+mod outline;
 mod query;
 mod read;
 mod render;

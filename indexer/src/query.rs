@@ -4,7 +4,7 @@
 //! a node that another pattern makes a symbol. `@body` is searched for members, `@descend` for siblings,
 //! `@attributes` (a constructor's body) for `@definition.attribute` only. `@until` ends the signature.
 //! `@owner` names the type that a definition outside of it belongs to; `@base` a supertype. `@import.*` see
-//! [`crate::imports`]. Captures that begin with `_` serve predicates.
+//! [`crate::imports`]. `@items` is text that is read as items of its own. Captures that begin with `_` serve predicates.
 
 use tree_sitter::{Language, Query};
 
@@ -40,6 +40,8 @@ pub(crate) enum Capture {
     ImportTree,
     /// A module declared here and defined in a file of its own.
     ImportModule,
+    /// In brackets: what a macro is called with, where that reads as items.
+    Items,
     Predicate,
 }
 
@@ -106,6 +108,7 @@ fn capture(name: &str) -> Capture {
         "export.default" => Capture::ExportDefault,
         "import.tree" => Capture::ImportTree,
         "import.module" => Capture::ImportModule,
+        "items" => Capture::Items,
         name if name.starts_with('_') => Capture::Predicate,
         name => panic!("a symbol query has an unknown capture: @{name}"),
     }

@@ -1,6 +1,6 @@
 //! Identifiers of a text by lexical scan: no parser, works on broken code, several hundred megabytes a second.
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use crate::symbols::name_hash;
 
@@ -9,11 +9,25 @@ const MAX_DISTINCT: usize = 16_384;
 
 /// Hashes of the identifiers of `text`, sorted, each once; those of one letter are left out.
 pub(crate) fn distinct_hashes(text: &str) -> Box<[u32]> {
-    let mut seen = FxHashSet::default();
-    for word in words(text).filter(|word| word.text.len() >= 2) {
-        seen.insert(name_hash(word.text));
-        if seen.len() >= MAX_DISTINCT {
+    let bytes = text.as_bytes();
+    let mut seen = FxHashSet::with_capacity_and_hasher((text.len() / 64).min(MAX_DISTINCT), FxBuildHasher);
+    let mut at = 0;
+    while seen.len() < MAX_DISTINCT {
+        while at < bytes.len() && !is_word(bytes[at]) {
+            at += 1;
+        }
+        let start = at;
+        while at < bytes.len() && is_word(bytes[at]) {
+            at += 1;
+        }
+        if start == at {
             break;
+        }
+        if at - start >= 2
+            && !bytes[start].is_ascii_digit()
+            && let Some(word) = text.get(start..at)
+        {
+            seen.insert(name_hash(word));
         }
     }
     let mut hashes: Box<[u32]> = seen.into_iter().collect();
@@ -30,10 +44,21 @@ pub(crate) struct Word<'a> {
     pub qualifier: Option<&'a str>,
 }
 
-fn is_word_byte(byte: u8) -> bool {
-    // Bytes of multi-byte characters count as letters: identifiers may be non-ASCII, and operators are not.
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+/// Whether identifiers may consist of such bytes. Those of multi-byte characters count as letters: identifiers may be
+/// non-ASCII, and operators are not.
+pub(crate) fn is_word(byte: u8) -> bool {
+    IS_WORD[byte as usize]
 }
+
+static IS_WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = byte >= 0x80 || byte as u8 == b'_' || (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+};
 
 /// The identifiers of `text` in order. Numbers are not identifiers.
 pub(crate) fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
@@ -42,14 +67,14 @@ pub(crate) fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
     let mut previous: Option<(usize, usize)> = None;
     std::iter::from_fn(move || {
         loop {
-            while position < bytes.len() && !is_word_byte(bytes[position]) {
+            while position < bytes.len() && !is_word(bytes[position]) {
                 position += 1;
             }
             if position >= bytes.len() {
                 return None;
             }
             let start = position;
-            while position < bytes.len() && is_word_byte(bytes[position]) {
+            while position < bytes.len() && is_word(bytes[position]) {
                 position += 1;
             }
             if bytes[start].is_ascii_digit() {

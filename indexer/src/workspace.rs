@@ -137,7 +137,7 @@ impl Workspace {
     /// As [`Workspace::update`], from a tree that the editor keeps: `tree` must be that of `text`.
     pub fn update_with_tree(&self, path: &Path, text: &str, tree: &tree_sitter::Tree) {
         let Some(language) = self.admit(path) else { return };
-        self.update_open(path, language, text, crate::extract::extract(language, tree, text));
+        self.update_open(path, language, text, read::parse_with_tree(language, text, tree));
     }
 
     fn update_open(&self, path: &Path, language: Language, text: &str, symbols: FileSymbols) {

@@ -41,3 +41,7 @@
 
 (use_declaration argument: (_) @import.tree)
 (mod_item name: (identifier) @import.module !body)
+
+; Items that a macro is called with: `cfg_rt! { pub fn f() {} }`.
+(macro_invocation (token_tree) @items)
+(expression_statement (macro_invocation (token_tree) @items))
