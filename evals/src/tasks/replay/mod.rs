@@ -13,7 +13,7 @@ use std::{
 use anyhow::Result;
 use lacuna_indexer::Language;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::Value;
 
 use crate::{
     generate::peer::{Change, Peer, Start},
@@ -51,6 +51,8 @@ pub struct Settings {
     pub from: From,
     pub servers: Vec<String>,
     pub seed: u64,
+    /// Beside the model, as editors send them.
+    pub server_settings: serde_json::Map<String, Value>,
 }
 
 /// Who is typed at, and with what.
@@ -90,8 +92,10 @@ pub fn run(work: &Work<'_>, settings: &Settings, run: &mut Run) -> Result<Vec<Ca
     let mut cases = Vec::new();
     let mut names = BTreeMap::new();
     for server in &settings.servers {
+        let mut server_settings = settings.server_settings.clone();
+        server_settings.insert("model".into(), work.model.into());
         let start =
-            Start { server, lacuna: work.lacuna, root: work.root, settings: json!({ "model": work.model }) };
+            Start { server, lacuna: work.lacuna, root: work.root, settings: Value::Object(server_settings) };
         let began = Instant::now();
         let mut peer = Peer::start(&start)?;
         let start_ms = began.elapsed().as_secs_f64() * 1e3;
