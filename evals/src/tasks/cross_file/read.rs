@@ -5,8 +5,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use lacuna_indexer::Language;
 
-use super::{Hole, as_comments};
-use crate::data::{jsonl, record::Record};
+use super::Hole;
+use crate::{
+    data::{jsonl, record::Record},
+    generate::Chunk,
+};
 
 /// Reads CrossCodeEval's lines, RepoBench's lines, or holes that `--write-holes` wrote.
 pub fn read(path: &Path) -> Result<Vec<Hole>> {
@@ -26,9 +29,11 @@ pub fn read(path: &Path) -> Result<Vec<Hole>> {
                 prefix: record.string("prompt").with_context(place)?,
                 truth: record.string("groundtruth").with_context(place)?,
                 suffix: record.string("right_context").unwrap_or_default(),
-                context: context.and_then(|context| context.string("text")).unwrap_or_default(),
+                context: context.map(|context| cross_code_eval_context(&context)).unwrap_or_default(),
                 file: String::new(),
+                definitions: Vec::new(),
                 definition_shown: None,
+                name_is_used: None,
             }
         } else if record.has("next_line") {
             Hole {
@@ -39,7 +44,9 @@ pub fn read(path: &Path) -> Result<Vec<Hole>> {
                 suffix: String::new(),
                 context: repobench_context(&record),
                 file: String::new(),
+                definitions: Vec::new(),
                 definition_shown: None,
+                name_is_used: None,
             }
         } else {
             serde_json::from_str(&line).with_context(|| {
@@ -51,14 +58,28 @@ pub fn read(path: &Path) -> Result<Vec<Hole>> {
     Ok(holes)
 }
 
-fn repobench_context(record: &Record) -> String {
+/// The list of chunks where there is one, else its text, which is made of comments.
+fn cross_code_eval_context(context: &Record) -> Vec<Chunk> {
+    let listed: Vec<Chunk> = context
+        .get::<Vec<Record>>("list")
+        .unwrap_or_default()
+        .iter()
+        .map(|chunk| Chunk {
+            path: chunk.string("filename").unwrap_or_default(),
+            text: chunk.string("retrieved_chunk").unwrap_or_default(),
+        })
+        .collect();
+    let text = context.string("text").filter(|text| listed.is_empty() && !text.is_empty());
+    listed.into_iter().chain(text.map(|text| Chunk { path: String::new(), text })).collect()
+}
+
+fn repobench_context(record: &Record) -> Vec<Chunk> {
     let snippets = record.get::<Vec<Record>>("context").unwrap_or_default();
-    let mut text = String::new();
-    for snippet in snippets {
-        let path = snippet.string("path").unwrap_or_default();
-        text.push_str(&as_comments(&path, &snippet.string("snippet").unwrap_or_default(), "#"));
-    }
-    text
+    let chunk = |snippet: &Record| Chunk {
+        path: snippet.string("path").unwrap_or_default(),
+        text: snippet.string("snippet").unwrap_or_default(),
+    };
+    snippets.iter().map(chunk).collect()
 }
 
 fn language_of(path: &str) -> Option<String> {

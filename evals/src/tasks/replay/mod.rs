@@ -13,7 +13,7 @@ use std::{
 use anyhow::Result;
 use lacuna_indexer::Language;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::Value;
 
 use crate::{
     generate::peer::{Change, Peer, Start},
@@ -51,6 +51,8 @@ pub struct Settings {
     pub from: From,
     pub servers: Vec<String>,
     pub seed: u64,
+    /// Beside the model, as editors send them.
+    pub server_settings: serde_json::Map<String, Value>,
 }
 
 /// Who is typed at, and with what.
@@ -69,6 +71,8 @@ struct Tally {
     requests: usize,
     shown: usize,
     accepted: usize,
+    /// Suggestions whose first word was right: people accept word by word, too.
+    first_words: usize,
     /// Characters of all text that was to be typed, and those that accepted suggestions typed.
     characters: usize,
     spared: usize,
@@ -90,8 +94,10 @@ pub fn run(work: &Work<'_>, settings: &Settings, run: &mut Run) -> Result<Vec<Ca
     let mut cases = Vec::new();
     let mut names = BTreeMap::new();
     for server in &settings.servers {
+        let mut server_settings = settings.server_settings.clone();
+        server_settings.insert("model".into(), work.model.into());
         let start =
-            Start { server, lacuna: work.lacuna, root: work.root, settings: json!({ "model": work.model }) };
+            Start { server, lacuna: work.lacuna, root: work.root, settings: Value::Object(server_settings) };
         let began = Instant::now();
         let mut peer = Peer::start(&start)?;
         let start_ms = began.elapsed().as_secs_f64() * 1e3;
@@ -201,13 +207,19 @@ impl Typist<'_> {
         times.push(*milliseconds);
         let right = remaining.starts_with(suggestion);
         let count = if right { suggestion.chars().count() } else { 0 };
+        let begins_right = first_word(suggestion) == first_word(remaining);
+        self.tally.first_words += usize::from(begins_right);
         let language = Language::from_path(&self.session.path);
         cases.push(Case {
             id: format!("{}:{number}", self.session.name),
             group: self.server.to_owned(),
             language: language.map(|language| language.name().to_owned()).unwrap_or_default(),
-            values: [("accepted".to_owned(), f64::from(right)), ("kept_characters".to_owned(), count as f64)]
-                .into(),
+            values: [
+                ("accepted".to_owned(), f64::from(right)),
+                ("first_word".to_owned(), f64::from(begins_right)),
+                ("kept_characters".to_owned(), count as f64),
+            ]
+            .into(),
             prompt: self.text[..*cursor].lines().last().unwrap_or_default().to_owned(),
             expected: remaining.lines().next().unwrap_or_default().to_owned(),
             completion: suggestion.clone(),
@@ -250,6 +262,16 @@ impl Typist<'_> {
     }
 }
 
+/// What accepting one word inserts: a word, or signs up to the next one, with the white space before it.
+fn first_word(text: &str) -> &str {
+    let is_word = |character: char| character.is_alphanumeric() || character == '_';
+    let start = text.len() - text.trim_start().len();
+    let Some(first) = text[start..].chars().next() else { return text };
+    let ends = |character: char| character.is_whitespace() || is_word(character) != is_word(first);
+    let end = text[start..].find(ends).map_or(text.len(), |length| start + length);
+    &text[..end]
+}
+
 /// An answer at a key that belongs there.
 struct Shown<'a> {
     suggestion: String,
@@ -270,6 +292,7 @@ impl Tally {
         add("requests", self.requests as f64);
         add("shown_rate", share(self.shown, self.requests));
         add("exact_accept_rate", share(self.accepted, self.shown));
+        add("first_word_rate", share(self.first_words, self.shown));
         add("kept_characters", share(self.spared, self.characters));
         add("cancelled", self.cancelled as f64);
         add("failed", self.failed as f64);
@@ -287,6 +310,25 @@ impl Tally {
                     add(&format!("{kind} {name}"), value);
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_words() {
+        for (text, expected) in [
+            ("name(self)", "name"),
+            (" = value", " ="),
+            (").then(", ")."),
+            ("\n    return x", "\n    return"),
+            ("é_1", "é_1"),
+            ("", ""),
+        ] {
+            assert_eq!(first_word(text), expected, "{text:?}");
         }
     }
 }
