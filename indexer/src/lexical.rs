@@ -101,6 +101,7 @@ static CALLERS: Words = Words::new(&[
 
 /// A word of a line, and what is known of those before it.
 struct Word<'a> {
+    text: &'a [u8],
     /// The word before it on its line.
     previous: &'a [u8],
     /// What stands between the two; all of the line before it for the first word.
@@ -116,9 +117,14 @@ struct Word<'a> {
 /// Hashes of the names that a text seems to define, each once.
 pub(crate) fn defined_names(language: Language, text: &[u8]) -> FxHashSet<u32> {
     let family = language.family();
+    let comment = language.line_comment().as_bytes();
     let mut names = FxHashSet::default();
     for line in text.split(|byte| *byte == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
+        // Prose has words like `type` and `case` too.
+        if line.trim_ascii_start().starts_with(comment) {
+            continue;
+        }
         let indent: usize = line
             .iter()
             .take_while(|byte| byte.is_ascii_whitespace())
@@ -138,6 +144,7 @@ pub(crate) fn defined_names(language: Language, text: &[u8]) -> FxHashSet<u32> {
             }
             let text = &line[start..at];
             let word = Word {
+                text,
                 previous,
                 between: &line[previous_end..start],
                 after: line[at..].trim_ascii_start(),
@@ -196,7 +203,8 @@ fn is_definition(family: Family, word: &Word<'_>) -> bool {
     let shallow = word.indent <= MEMBER_INDENT;
     // `def x`, `macro_rules! x`, `static mut X`, `fun <T> x`, `var x, y`, `public $x`.
     if is_keyword && matches!(between, b"" | b"!" | b"*" | b"$") {
-        return true;
+        // Of `export const x` and `default class X` the second word is none.
+        return !KEYWORDS.contains(word.text) || matches!(next, b'(' | b'<' | b':' | b'?' | b'=');
     }
     // `function M.f`, `def self.f`, `int C::f(`.
     let qualified = matches!(between, b"." | b":" | b"::");

@@ -30,7 +30,7 @@ const MAX_NEIGHBOURS: usize = 96;
 /// How often what was just read is looked through for what it passes on.
 const MAX_ROUNDS: usize = 4;
 /// Files read because they seem to define one name, and because of all names of an open file.
-const MAX_FILES_OF_NAME: usize = 32;
+const MAX_FILES_OF_NAME: usize = 96;
 const MAX_FILES_OF_TEXT: usize = 48;
 /// A name that more files seem to define tells little about which of them is meant.
 const MAX_HOMONYMS: usize = 4;
