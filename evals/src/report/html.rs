@@ -8,9 +8,11 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;mar
 color:#1b1f24;background:#fff}h1{font-size:1.4rem}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse}\
 td,th{padding:.2rem .8rem .2rem 0;text-align:left;vertical-align:top}td.n{text-align:right;\
 font-variant-numeric:tabular-nums}.bar{fill:#3b73b9}text{font:12px system-ui,sans-serif;fill:currentColor}\
-pre{white-space:pre-wrap;margin:0}@media(prefers-color-scheme:dark){body{background:#16191d;color:#d8dee6}\
+pre{white-space:pre-wrap;margin:0}td,pre,summary{overflow-wrap:anywhere}@media(prefers-color-scheme:dark){body{background:#16191d;color:#d8dee6}\
 .bar{fill:#6ea8e8}}";
 
+/// Metrics that count something, and would pass for a share where they are 0 or 1.
+const COUNTS: [&str; 5] = ["cancelled", "failed", "skipped", "requests", "keys"];
 /// Cases listed on the page; all of them are in `cases.jsonl`.
 const LISTED: usize = 200;
 
@@ -35,7 +37,10 @@ pub fn page(run: &Run, cases: &[Case]) -> String {
     let (passes, rates): (Vec<_>, Vec<_>) = run
         .metrics
         .iter()
-        .filter(|(name, value)| !name.ends_with("_ms") && (0.0..=1.0).contains(*value))
+        .filter(|(name, value)| {
+            let counts = COUNTS.iter().any(|count| name.ends_with(count));
+            !counts && !name.ends_with("_ms") && (0.0..=1.0).contains(*value)
+        })
         .map(|(name, value)| (name.clone(), *value))
         .partition(|(name, _)| name.contains("pass@"));
     plot(&mut page, "pass@k", &by_k(passes), 1.0, percent);
@@ -103,7 +108,7 @@ pub fn page(run: &Run, cases: &[Case]) -> String {
 /// Horizontal bars, labelled on both sides.
 fn plot(page: &mut String, title: &str, bars: &[(String, f64)], top: f64, label: impl Fn(f64) -> String) {
     const ROW: usize = 22;
-    const LEFT: usize = 180;
+    const LEFT: usize = 260;
     const WIDTH: f64 = 420.0;
     if bars.is_empty() || top <= 0.0 {
         return;
@@ -111,7 +116,7 @@ fn plot(page: &mut String, title: &str, bars: &[(String, f64)], top: f64, label:
     let _ = writeln!(page, "<h2>{}</h2>", escape(title));
     let _ = writeln!(
         page,
-        "<svg role=\"img\" aria-label=\"{}\" viewBox=\"0 0 700 {}\" width=\"700\">",
+        "<svg role=\"img\" aria-label=\"{}\" viewBox=\"0 0 780 {}\" width=\"780\">",
         escape(title),
         bars.len() * ROW
     );
