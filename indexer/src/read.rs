@@ -100,90 +100,88 @@ fn line_breaks(text: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use proptest::{prelude::*, sample::Index};
+
     use super::*;
 
-    /// Compares all files below the directory `LACUNA_TREE`, and says what differs.
-    #[test]
-    #[ignore = "needs a directory"]
-    fn outlines_of_real_files_have_the_same_symbols() {
-        let root = std::path::PathBuf::from(std::env::var_os("LACUNA_TREE").unwrap());
-        let (mut files, mut same, mut outlined, mut broken) = (0, 0, 0, 0);
-        let mut by_language: std::collections::BTreeMap<&str, [usize; 4]> = Default::default();
+    /// Texts of the source files below the directory `LACUNA_TREE`, or of this repository.
+    fn sources() -> Vec<(PathBuf, Language, String)> {
+        let root = std::env::var_os("LACUNA_TREE")
+            .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/..")), PathBuf::from);
+        let mut found = Vec::new();
         let mut pending = vec![root];
         while let Some(directory) = pending.pop() {
             for entry in std::fs::read_dir(directory).unwrap().flatten() {
-                let path = entry.path();
-                if path.is_dir() {
-                    pending.push(path);
-                    continue;
-                }
-                let Some(language) = Language::from_path(&path) else { continue };
-                let Ok((text, _)) = text(&path, 1 << 20) else { continue };
-                files += 1;
-                let tally = by_language.entry(language.name()).or_default();
-                tally[0] += 1;
-                let Some(outline) = Source::outline(language, &text) else { continue };
-                tally[1] += 1;
-                tally[2] += text.len();
-                tally[3] += outline.parsed().len();
-                let Some(symbols) = parse_outline(language, &text) else {
-                    let whole = syntax::parse_str(language, &text).unwrap();
-                    if !whole.root_node().has_error() {
-                        println!("outline broken: {}", path.display());
-                        broken += 1;
-                        if std::env::var_os("LACUNA_SHOW").is_some() {
-                            println!("{}", outline.parsed());
-                        }
+                let (path, name) = (entry.path(), entry.file_name());
+                if entry.file_type().unwrap().is_dir() {
+                    let is_built = name.to_string_lossy().starts_with('.')
+                        || ["target", "node_modules"].iter().any(|built| name == *built);
+                    if !is_built {
+                        pending.push(path);
                     }
-                    continue;
-                };
-                outlined += 1;
-                let whole = parse_whole(language, &text).unwrap();
-                same += usize::from(whole == symbols);
-                if whole != symbols {
-                    println!("differs: {} {} {}", path.display(), whole.symbols.len(), symbols.symbols.len());
-                    let write = |file: &FileSymbols, index: usize| {
-                        file.symbols.get(index).map(|symbol| {
-                            format!(
-                                "{:?} {} {}..{} line {} {:?} in {}",
-                                symbol.kind,
-                                file.name(symbol),
-                                symbol.start,
-                                symbol.end,
-                                symbol.line,
-                                (file.text(symbol.signature), file.text(symbol.doc)),
-                                symbol.parent
-                            )
-                        })
-                    };
-                    let imports = |file: &FileSymbols| {
-                        let write = |import: &crate::symbols::Import| {
-                            format!(
-                                "{} {:?}",
-                                import.line,
-                                (file.text(import.source), file.text(import.name))
-                            )
-                        };
-                        file.imports.iter().map(write).collect::<Vec<_>>()
-                    };
-                    let (one, other) = (imports(&whole), imports(&symbols));
-                    if let Some(at) =
-                        (0..one.len().max(other.len())).find(|at| one.get(*at) != other.get(*at))
-                    {
-                        println!("    import {:?}\n    import {:?}", one.get(at), other.get(at));
-                    }
-                    let length = whole.symbols.len().max(symbols.symbols.len());
-                    let differing =
-                        (0..length).find(|index| write(&whole, *index) != write(&symbols, *index));
-                    if let Some(index) = differing {
-                        println!("    {:?}\n    {:?}", write(&whole, index), write(&symbols, index));
-                    }
+                } else if let Some(language) = Language::from_path(&path)
+                    && let Ok((text, _)) = text(&path, 1 << 20)
+                {
+                    found.push((path, language, text));
                 }
             }
         }
-        println!(
-            "{files} files, {outlined} by outline, {same} of them the same; {broken} outlines break a sound file"
-        );
-        println!("{by_language:?}");
+        found
+    }
+
+    /// Whether the outline of a sound text has the same symbols as all of it; `None` where the text has errors or there
+    /// is no outline.
+    fn agrees(language: Language, text: &str) -> Option<bool> {
+        let symbols = parse_outline(language, text)?;
+        if syntax::parse_str(language, text)?.root_node().has_error() {
+            return None;
+        }
+        Some(parse_whole(language, text)? == symbols)
+    }
+
+    #[test]
+    fn outlines_have_the_symbols_of_the_whole_file() {
+        let sources = sources();
+        let compared = sources.iter().filter_map(|(path, language, text)| {
+            let agrees = agrees(*language, text)?;
+            Some((path, agrees))
+        });
+        let (same, differing): (Vec<_>, Vec<_>) = compared.partition(|(_, agrees)| *agrees);
+        println!("{} files, {} outlines that agree", sources.len(), same.len());
+        assert!(same.len() > 100, "only {} of {} files have outlines", same.len(), sources.len());
+        assert!(differing.is_empty(), "{differing:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+        /// What is left out of a text with something in it that hides or closes what follows may not be what its
+        /// writer meant, but nothing panics, and all places are places of the text.
+        #[test]
+        fn outlines_of_damaged_files_name_places_of_the_file(
+            file in any::<Index>(),
+            at in any::<Index>(),
+            piece in prop::sample::select(vec![
+                "", "{", "}", "(", ")", "\"", "'", "`", "\"\"\"", "/*", "*/", "//", "#", "#if 0\n", "\n", "\\", "r#\"", "é",
+            ]),
+            removed in 0usize..200,
+        ) {
+            static SOURCES: std::sync::LazyLock<Vec<(PathBuf, Language, String)>> =
+                std::sync::LazyLock::new(sources);
+            let (path, language, text) = file.get(&SOURCES);
+            let start = text.floor_char_boundary(at.index(text.len() + 1));
+            let end = text.floor_char_boundary((start + removed).min(text.len()));
+            let damaged = format!("{}{piece}{}", &text[..start], &text[end..]);
+            let Some(read) = parse_outline(*language, &damaged) else { return Ok(()) };
+            for symbol in &read.symbols {
+                let place = symbol.start as usize..symbol.end as usize;
+                let covered = damaged.get(place.clone());
+                prop_assert!(covered.is_some(), "{place:?} of {} at {start}", path.display());
+                let lines = line_breaks(&damaged[..place.start])..=line_breaks(&damaged[..place.end]);
+                prop_assert!(lines.contains(&(symbol.line as usize)), "line {} in {lines:?}", symbol.line);
+            }
+        }
     }
 }

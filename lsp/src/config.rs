@@ -31,7 +31,7 @@ pub struct Config {
     pub context_tokens: usize,
     pub multi_line: MultiLine,
     pub alternatives: usize,
-    /// Percent. Measured by replaying files key by key: see `evals/results/embedded.md`.
+    /// Percent. Measured by replaying files key by key: `evals/results/confidence.md`.
     pub least_confidence: usize,
     pub warm_up: bool,
     pub prefetch: bool,
