@@ -382,6 +382,27 @@ unsafe fn tile_kernel<W: WeightBlock, const TILES: usize>(
                 }
             }
         }
+        add_block::<W, TILES>(weights, tiles, &totals, sums, first);
+        TILES
+    }
+}
+
+/// Scales the integer sums of one block, takes the weights' constant offsets into account, and adds both to
+/// `sums[..][first..]`.
+///
+/// # Safety
+/// `tiles` point to tiles.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn add_block<W: WeightBlock, const TILES: usize>(
+    weights: &[Spread; TILE_FEATURES],
+    tiles: [*const WideTile; TILES],
+    totals: &[[__m256i; TILES]; TILE_FEATURES],
+    sums: &mut TileSums,
+    first: usize,
+) {
+    // SAFETY: indices stay inside the arrays of `Spread` and `WideTile`.
+    unsafe {
         for t in 0..TILES {
             let (pairs, activation_sums): (usize, *const __m256i) = if W::GROUPS == 8 {
                 (4, (&raw const (*tiles[t]).sums_of_32).cast())
@@ -390,7 +411,7 @@ unsafe fn tile_kernel<W: WeightBlock, const TILES: usize>(
             };
             let activation_scales = _mm256_load_ps((&raw const (*tiles[t]).scales).cast());
             for f in 0..TILE_FEATURES {
-                let mut offset = zero;
+                let mut offset = _mm256_setzero_si256();
                 for pair in 0..pairs {
                     let weight = _mm256_set1_epi32(*weights[f].offsets.get_unchecked(pair));
                     let sum = _mm256_load_si256(activation_sums.add(pair));
@@ -403,7 +424,6 @@ unsafe fn tile_kernel<W: WeightBlock, const TILES: usize>(
                 *cell = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(offset), offset_scale, sum);
             }
         }
-        TILES
     }
 }
 

@@ -209,6 +209,26 @@ unsafe fn tile_kernel<const TILES: usize>(
                 }
             }
         }
+        add_block::<TILES>(weights, tiles, &totals, sums, first);
+        TILES
+    }
+}
+
+/// Scales the integer sums of one block and adds them to `sums[..][first..]`.
+///
+/// # Safety
+/// `tiles` point to tiles.
+#[inline]
+#[target_feature(enable = "avx2,fma,f16c")]
+pub(super) unsafe fn add_block<const TILES: usize>(
+    weights: &[Spread; TILE_FEATURES],
+    tiles: [*const NarrowTile; TILES],
+    totals: &[[__m256i; TILES]; TILE_FEATURES],
+    sums: &mut TileSums,
+    first: usize,
+) {
+    // SAFETY: as the function's contract.
+    unsafe {
         for t in 0..TILES {
             let activation_scales = _mm256_load_ps((&raw const (*tiles[t]).scales).cast());
             for f in 0..TILE_FEATURES {
@@ -217,7 +237,6 @@ unsafe fn tile_kernel<const TILES: usize>(
                 *cell = _mm256_fmadd_ps(_mm256_cvtepi32_ps(totals[f][t]), scale, *cell);
             }
         }
-        TILES
     }
 }
 

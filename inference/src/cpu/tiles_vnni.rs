@@ -61,28 +61,7 @@ macro_rules! kernels {
                             }
                         }
                     }
-                    for t in 0..TILES {
-                        let (pairs, activation_sums): (usize, *const __m256i) = if W::GROUPS == 8 {
-                            (4, (&raw const (*tiles[t]).sums_of_32).cast())
-                        } else {
-                            (8, (&raw const (*tiles[t]).sums_of_16).cast())
-                        };
-                        let activation_scales = _mm256_load_ps((&raw const (*tiles[t]).scales).cast());
-                        for f in 0..TILE_FEATURES {
-                            let mut offset = zero;
-                            for pair in 0..pairs {
-                                let weight = _mm256_set1_epi32(*weights[f].offsets.get_unchecked(pair));
-                                let sum = _mm256_load_si256(activation_sums.add(pair));
-                                offset = $add_words(offset, weight, sum);
-                            }
-                            let scale = _mm256_mul_ps(_mm256_set1_ps(weights[f].scale), activation_scales);
-                            let offset_scale =
-                                _mm256_mul_ps(_mm256_set1_ps(weights[f].offset_scale), activation_scales);
-                            let cell = &mut sums[f][first + t];
-                            let sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(totals[f][t]), scale, *cell);
-                            *cell = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(offset), offset_scale, sum);
-                        }
-                    }
+                    k_quants::add_block::<W, TILES>(weights, tiles, &totals, sums, first);
                     TILES
                 }
             }
@@ -109,14 +88,7 @@ macro_rules! kernels {
                             }
                         }
                     }
-                    for t in 0..TILES {
-                        let activation_scales = _mm256_load_ps((&raw const (*tiles[t]).scales).cast());
-                        for f in 0..TILE_FEATURES {
-                            let scale = _mm256_mul_ps(_mm256_set1_ps(weights[f].scale), activation_scales);
-                            let cell = &mut sums[f][first + t];
-                            *cell = _mm256_fmadd_ps(_mm256_cvtepi32_ps(totals[f][t]), scale, *cell);
-                        }
-                    }
+                    q8_0::add_block::<TILES>(weights, tiles, &totals, sums, first);
                     TILES
                 }
             }
