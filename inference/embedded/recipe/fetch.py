@@ -44,6 +44,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", required=True)
     parser.add_argument("--newest", action="store_true", help="newest versions instead of those in manifest.jsonl")
+    parser.add_argument("--only", nargs="+", default=["pip", "npm", "crates", "deb", "dsc"], help="these kinds: several can run beside each other")
     arguments = parser.parse_args()
     with open(f"{HERE}/sources.toml", "rb") as file:
         wanted = tomllib.load(file)
@@ -56,15 +57,22 @@ def main():
     for name in ("pip", "npm", "crates", "deb", "dsc"):
         os.makedirs(f"{output}/{name}", exist_ok=True)
     pinned = lambda ecosystem, name, joint: name + joint + versions[ecosystem][name] if name in versions.get(ecosystem, {}) else name
-    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", "."]
-    failed = run_for_all(pip, [pinned("pypi", n, "==") for n in wanted["pypi"]["packages"]], f"{output}/pip", 10)
-    npm = ["npm", "pack", "--silent", "--ignore-scripts"]
-    failed += run_for_all(npm, [pinned("npm", n, "@") for n in wanted["npm"]["packages"]], f"{output}/npm", 12)
-    for group, crates in wanted["crates"].items():
-        failed += not cargo_group(group, crates, versions.get("crates.io", {}), f"{output}/crates/{group}")
-    failed += run_for_all(["apt-get", "-qq", "download"], [pinned("debian", n, "=") for n in wanted["debian"]["binary"]], f"{output}/deb", 25)
-    sources = [pinned("debian-source", n, "=") for n in wanted["debian"]["source"]]
-    failed += run_for_all(["apt-get", "-qq", "source", "--download-only"], sources, f"{output}/dsc", 1)
+    failed = 0
+    if "pip" in arguments.only:
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", "."]
+        failed += run_for_all(pip, [pinned("pypi", n, "==") for n in wanted["pypi"]["packages"]], f"{output}/pip", 10)
+    if "npm" in arguments.only:
+        npm = ["npm", "pack", "--silent", "--ignore-scripts"]
+        failed += run_for_all(npm, [pinned("npm", n, "@") for n in wanted["npm"]["packages"]], f"{output}/npm", 12)
+    if "crates" in arguments.only:
+        for group, crates in wanted["crates"].items():
+            failed += not cargo_group(group, crates, versions.get("crates.io", {}), f"{output}/crates/{group}")
+    if "deb" in arguments.only:
+        debian = [pinned("debian", n, "=") for n in wanted["debian"]["binary"]]
+        failed += run_for_all(["apt-get", "-qq", "download"], debian, f"{output}/deb", 25)
+    if "dsc" in arguments.only:
+        sources = [pinned("debian-source", n, "=") for n in wanted["debian"]["source"]]
+        failed += run_for_all(["apt-get", "-qq", "source", "--download-only"], sources, f"{output}/dsc", 1)
     print(f"{failed} requests failed; pack.py records the hash of every archive that it reads")
 
 
