@@ -247,8 +247,7 @@ pub(super) fn store(sums: &AllTileSums, count: usize, out: &mut TiledProducts) {
 }
 
 /// A weight block laid out so that any four values, and any pair of factors, can be sent to all lanes.
-#[repr(C, align(64))]
-#[derive(Clone, Copy)]
+#[repr(C, align(32))]
 pub(super) struct Spread {
     pub values: [i32; 64],
     /// Twice the 16-bit multiplier, for each group of values that has one.
@@ -265,14 +264,14 @@ pub(super) type TileSums = [[__m256; MOST_TILES]; TILE_FEATURES];
 pub(super) type AllTileSums = [TileSums; FEATURES / TILE_FEATURES];
 
 impl Spread {
-    pub(super) const ZERO: Self =
+    const ZERO: Self =
         Self { values: [0; 64], multipliers: [0; 16], offsets: [0; 8], scale: 0.0, offset_scale: 0.0 };
 
     /// # Safety
     /// `block` points to a block of `W`.
     #[inline]
     #[target_feature(enable = "avx2,f16c")]
-    pub(super) unsafe fn fill<W: WeightBlock>(&mut self, block: *const u8) {
+    unsafe fn fill<W: WeightBlock>(&mut self, block: *const u8) {
         // SAFETY: as the function's contract; the arrays have room for what is stored.
         unsafe {
             for (j, values) in W::values(block).into_iter().enumerate() {

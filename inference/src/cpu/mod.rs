@@ -5,6 +5,8 @@ pub mod attention;
 #[cfg(target_arch = "x86_64")]
 mod attention_avx2;
 #[cfg(target_arch = "x86_64")]
+mod attention_avx512;
+#[cfg(target_arch = "x86_64")]
 pub mod instructions;
 #[cfg(target_arch = "x86_64")]
 pub mod k_quants;

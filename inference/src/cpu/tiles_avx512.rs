@@ -7,16 +7,17 @@
 
 #![allow(clippy::needless_range_loop, reason = "kernels walk several arrays of registers by one index")]
 
-use std::arch::x86_64::*;
+use std::{arch::x86_64::*, mem::MaybeUninit};
 
 use candle_core::quantized::GgmlDType;
 
 use super::{
     activations::{ByteTile, LONG_TILE_ROWS, NARROW, TILE_ROWS, WideTile},
     instructions::Instructions,
-    k_quants::{self, FEATURES, MOST_TILES, Spread, TiledProducts, prefetch},
+    k_quants::{self, FEATURES, MOST_TILES, TiledProducts, prefetch},
     q8_0,
-    unpack::{Q4K, Q5K, Q6K, WeightBlock, half_at},
+    unpack::{Q4K, Q5K, Q6K, half_at},
+    unpack_avx512::PairedBlock,
 };
 
 type Tile = WideTile<LONG_TILE_ROWS>;
@@ -59,7 +60,7 @@ pub fn dot_narrow(
 }
 
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn wide_of<W: WeightBlock>(
+fn wide_of<W: PairedBlock>(
     weights: &[u8],
     features: usize,
     tiles: &[Tile],
@@ -72,18 +73,20 @@ fn wide_of<W: WeightBlock>(
         weights.len() == features * blocks * W::BYTES && tiles.len() == count * blocks && count <= MOST_TILES
     );
     let mut sums: Sums = [[_mm512_setzero_ps(); MOST_TILES]; FEATURES];
-    // Those of missing weight rows stay zero.
-    let mut spread = [Spread::ZERO; FEATURES];
+    let mut spread = MaybeUninit::<Spread>::uninit();
+    // Missing weight rows repeat the last one.
+    let starts: [*const u8; FEATURES] =
+        std::array::from_fn(|feature| weights[feature.min(features - 1) * row_bytes..].as_ptr());
     for block in 0..blocks {
         // SAFETY: each weight row has `blocks` blocks, and `tiles` holds `count * blocks` (asserted).
         unsafe {
-            for (feature, spread) in spread[..features].iter_mut().enumerate() {
-                let weight = weights.as_ptr().add(feature * row_bytes + block * W::BYTES);
+            let at = starts.map(|start| start.add(block * W::BYTES));
+            for weight in at {
                 prefetch(weight.wrapping_add(FEATURES * row_bytes), W::BYTES);
-                spread.fill::<W>(weight);
             }
+            fill::<W>(spread.as_mut_ptr(), &at);
             // As in `k_quants`: a broadcast from memory is free.
-            let spread = std::hint::black_box(&spread);
+            let spread = std::hint::black_box(spread.assume_init_ref());
             let mut tile = 0;
             while tile < count {
                 let at = tiles.as_ptr().add(tile * blocks + block);
@@ -91,9 +94,8 @@ fn wide_of<W: WeightBlock>(
                     wide_kernel::<W, FEATURES, 1>(spread, [at], 0, tile, &mut sums);
                     tile += 1;
                 } else {
-                    for first in [0, FEATURES / 2] {
-                        let two = [at, at.add(blocks)];
-                        wide_kernel::<W, { FEATURES / 2 }, 2>(spread, two, first, tile, &mut sums);
+                    for first in [0, PAIRS] {
+                        wide_kernel::<W, PAIRS, 2>(spread, [at, at.add(blocks)], first, tile, &mut sums);
                     }
                     tile += 2;
                 }
@@ -103,14 +105,63 @@ fn wide_of<W: WeightBlock>(
     store(&sums, count, out);
 }
 
+/// Weight row `p` is unpacked together with row `p + PAIRS`.
+const PAIRS: usize = FEATURES / 2;
+
+/// One block of eight weight rows, laid out so that any four values, and any factor, can be sent to all lanes.
+#[repr(C, align(64))]
+struct Spread {
+    pairs: [Pair; PAIRS],
+    scales: [f32; FEATURES],
+    offset_scales: [f32; FEATURES],
+}
+
+#[repr(C, align(64))]
+struct Pair {
+    /// `[32 values][row of the pair][four values]`
+    values: [[[i32; 8]; 2]; 8],
+    /// `[row of the pair][group]`
+    multipliers: [[i32; 16]; 2],
+    /// [`PairedBlock::words`]: `[row of the pair][two words]`
+    words: [[i32; 8]; 2],
+}
+
+/// # Safety
+/// `spread` may be written, all `blocks` point to blocks of `W`.
+#[inline]
+#[target_feature(enable = "avx2,f16c,avx512f,avx512bw")]
+unsafe fn fill<W: PairedBlock>(spread: *mut Spread, blocks: &[*const u8; FEATURES]) {
+    // SAFETY: as the function's contract; the arrays have room for what is stored.
+    unsafe {
+        for two in [0, 2] {
+            let [a, b] = [two, two + 1].map(|pair| [blocks[pair], blocks[pair + PAIRS]]);
+            for (pair, words) in (two..).zip(W::words([a, b])) {
+                let to = &raw mut (*spread).pairs[pair];
+                let values = (&raw mut (*to).values).cast::<__m512i>();
+                for (j, part) in W::pair_values(blocks[pair], blocks[pair + PAIRS]).into_iter().enumerate() {
+                    _mm512_store_si512(values.add(j), part);
+                }
+                let multipliers = (&raw mut (*to).multipliers).cast::<__m512i>();
+                let (lower, upper) = (_mm512_castsi512_si256(words), _mm512_extracti64x4_epi64::<1>(words));
+                _mm512_store_si512(multipliers, _mm512_cvtepi16_epi32(lower));
+                _mm512_store_si512(multipliers.add(1), _mm512_cvtepi16_epi32(upper));
+                _mm512_store_si512((&raw mut (*to).words).cast(), words);
+            }
+        }
+        let [scales, offset_scales] = W::float_scales(blocks);
+        _mm256_store_ps((&raw mut (*spread).scales).cast(), scales);
+        _mm256_store_ps((&raw mut (*spread).offset_scales).cast(), offset_scales);
+    }
+}
+
 /// Adds one block of `F` weight rows from `feature` on, times `T` tiles, to `sums[feature..][first..]`.
 ///
 /// # Safety
 /// `tiles` point to tiles.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn wide_kernel<W: WeightBlock, const F: usize, const T: usize>(
-    weights: &[Spread; FEATURES],
+unsafe fn wide_kernel<W: PairedBlock, const F: usize, const T: usize>(
+    weights: &Spread,
     tiles: [*const Tile; T],
     feature: usize,
     first: usize,
@@ -118,8 +169,8 @@ unsafe fn wide_kernel<W: WeightBlock, const F: usize, const T: usize>(
 ) {
     // SAFETY: indices stay inside the arrays of `Spread` and `WideTile`; `feature + F` is at most FEATURES.
     unsafe {
-        let weights = weights.as_ptr().add(feature);
-        let weights: [&Spread; F] = std::array::from_fn(|f| &*weights.add(f));
+        let pair = |f: usize| weights.pairs.get_unchecked((feature + f) % PAIRS);
+        let half = |f: usize| (feature + f) / PAIRS;
         let zero = _mm512_setzero_si512();
         let mut totals = [[zero; T]; F];
         // The bound is hidden: unrolled as a whole, the loop would spill every register.
@@ -131,16 +182,17 @@ unsafe fn wide_kernel<W: WeightBlock, const F: usize, const T: usize>(
                     _mm512_load_si512((&raw const (*tiles[t]).values).cast::<__m512i>().add(group))
                 });
                 for f in 0..F {
-                    let weight = _mm512_set1_epi32(*weights[f].values.get_unchecked(group));
+                    let values = pair(f).values.as_ptr().cast::<i32>();
+                    let weight = *values.add(group / 8 * 16 + half(f) * 8 + group % 8);
+                    let weight = _mm512_set1_epi32(weight);
                     for t in 0..T {
                         products[f][t] = _mm512_dpbusd_epi32(products[f][t], weight, activations[t]);
                     }
                 }
             }
             for f in 0..F {
-                // It stands there twice.
-                let multiplier = *weights[f].multipliers.get_unchecked(part) as i16;
-                let multiplier = _mm512_set1_epi32(i32::from(multiplier));
+                let multipliers = pair(f).multipliers.as_ptr().cast::<i32>();
+                let multiplier = _mm512_set1_epi32(*multipliers.add(half(f) * 16 + part));
                 for t in 0..T {
                     let scaled = _mm512_mullo_epi32(products[f][t], multiplier);
                     totals[f][t] = _mm512_add_epi32(totals[f][t], scaled);
@@ -148,21 +200,25 @@ unsafe fn wide_kernel<W: WeightBlock, const F: usize, const T: usize>(
             }
         }
         for t in 0..T {
-            let (pairs, activation_sums): (usize, *const __m512i) = if W::GROUPS == 8 {
-                (4, (&raw const (*tiles[t]).sums_of_32).cast())
+            // Where offsets are not the multipliers, they come after them.
+            let (words, activation_sums): (_, *const __m512i) = if W::GROUPS == 8 {
+                (4..8, (&raw const (*tiles[t]).sums_of_32).cast())
             } else {
-                (8, (&raw const (*tiles[t]).sums_of_16).cast())
+                (0..8, (&raw const (*tiles[t]).sums_of_16).cast())
             };
             let activation_scales = _mm512_load_ps((&raw const (*tiles[t]).scales).cast());
             for f in 0..F {
                 let mut offset = zero;
-                for pair in 0..pairs {
-                    let weight = _mm512_set1_epi32(*weights[f].offsets.get_unchecked(pair));
-                    let sum = _mm512_load_si512(activation_sums.add(pair));
+                for (index, word) in words.clone().enumerate() {
+                    let weight = *pair(f).words.as_ptr().cast::<i32>().add(half(f) * 8 + word);
+                    let weight = _mm512_set1_epi32(weight);
+                    let sum = _mm512_load_si512(activation_sums.add(index));
                     offset = _mm512_dpwssd_epi32(offset, sum, weight);
                 }
-                let scale = _mm512_mul_ps(_mm512_set1_ps(weights[f].scale), activation_scales);
-                let offset_scale = _mm512_mul_ps(_mm512_set1_ps(weights[f].offset_scale), activation_scales);
+                let scale = *weights.scales.get_unchecked(feature + f);
+                let scale = _mm512_mul_ps(_mm512_set1_ps(scale), activation_scales);
+                let offset_scale = *weights.offset_scales.get_unchecked(feature + f);
+                let offset_scale = _mm512_mul_ps(_mm512_set1_ps(offset_scale), activation_scales);
                 let cell = &mut sums.get_unchecked_mut(feature + f)[first + t];
                 let sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(totals[f][t]), scale, *cell);
                 *cell = _mm512_fnmadd_ps(_mm512_cvtepi32_ps(offset), offset_scale, sum);
