@@ -344,11 +344,14 @@ fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
         let count = CHUNK.min(last + 1 - chunk_start);
         let chunk_blocks = &tile.span.blocks[chunk_start / BLOCK_SIZE..=last / BLOCK_SIZE];
         let (blocks, later) = chunk_blocks.split_at(count.div_ceil(BLOCK_SIZE));
-        for &block in later.iter().take(CHUNK / BLOCK_SIZE) {
-            let at = tile.kv.shape.offset(block, tile.head);
-            prefetch(&tile.kv.keys[tile.layer], at, BLOCK_SIZE * dimension);
-            prefetch(&tile.kv.values[tile.layer], at, BLOCK_SIZE * dimension);
-        }
+        // The next chunk's keys are asked for now and its values after the scores: all at once would stop the processor.
+        let ask = |planes: &[Plane]| {
+            for &block in later.iter().take(CHUNK / BLOCK_SIZE) {
+                let at = tile.kv.shape.offset(block, tile.head);
+                prefetch(&planes[tile.layer], at, BLOCK_SIZE * dimension);
+            }
+        };
+        ask(&tile.kv.keys);
         // Half floats are converted as they are read where one group of queries reads them, before where several do.
         #[cfg(target_arch = "x86_64")]
         let halves = tile.halves(states, blocks, count);
@@ -361,6 +364,7 @@ fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
         if halves.is_none() {
             scratch.read_and_score(tile, blocks, count, seen.start / TOGETHER..states.div_ceil(TOGETHER));
         }
+        ask(&tile.kv.values);
         for state in seen.clone() {
             let position = tile.span.start + tile.rows.start + state / tile.group;
             let visible = CHUNK.min(position + 1 - chunk_start);
