@@ -111,10 +111,15 @@ def load(shards, held_out, processes, cache, benchmark_data=None, installed=True
             for index, found in result:
                 definitions[index] = found
     answer = records, definitions, rows
-    with open(cache + ".tmp", "wb") as file:
-        pickle.dump(answer, file, protocol=4)
-    os.replace(cache + ".tmp", cache)
+    # Only a resumed run reads it: a forked process writes it beside the training.
+    get_context("fork").Process(target=write_cache, args=(cache, answer)).start()
     return answer
+
+
+def write_cache(path, answer):
+    with open(path + ".tmp", "wb") as file:
+        pickle.dump(answer, file, protocol=4)
+    os.replace(path + ".tmp", path)
 
 
 def repository_name(package):

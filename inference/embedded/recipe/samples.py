@@ -24,11 +24,13 @@ import spans
 from filters import END, FILE, LANGUAGES, MIDDLE, PAD, PREFIX, REPOSITORY, SUFFIX
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SHARES = {"python": 0.25, "rust": 0.13, "typescript": 0.13, "javascript": 0.11, "go": 0.12, "java": 0.13, "cpp": 0.13}
-# Loss weights by the part of a sample, in sixteenths. The end of a middle counts most: it is one token in hundreds.
-WEIGHT = {"context": 3, "suffix": 8, "text": 16, "middle": 40, "end": 80}
+SHARES = {"python": 0.33, "rust": 0.09, "typescript": 0.14, "javascript": 0.11, "go": 0.09, "java": 0.10, "cpp": 0.14}
+# Files whose functions are shown by doctests are drawn this often: documented functions of few lines are what is asked for most.
+DOCTEST_DRAWS = 2
+# Loss weights by the part of a sample, in sixteenths. Middles are one token in fifty, and all that a user sees.
+WEIGHT = {"context": 3, "suffix": 8, "text": 16, "middle": 80, "end": 128}
 # Share of the samples whose cursor stands at a name of another file, and how many of those have words renamed.
-CROSS_FILE, RENAMED = 0.7, 0.5
+CROSS_FILE, RENAMED = 0.6, 0.45
 STATE = {}
 
 
@@ -72,7 +74,7 @@ def sample(file, position, generator):
     record = project.records[file]
     text, path = record[3], record[2]
     header = path if generator.random() < 0.9 else ""
-    length = int(generator.triangular(300, 6000, 1000))
+    length = int(generator.triangular(250, 5000, 700))
     end = text.find("\n", min(len(text) - 1, position + length)) + 1 or len(text)
     region = text[position:end]
     if generator.random() < 0.04 or len(region) < 80:
@@ -221,7 +223,7 @@ def main():
     by_language = collections.defaultdict(list)
     for index, record in enumerate(records):
         if record[1] not in held_out:
-            by_language[record[0]].append(index)
+            by_language[record[0]] += [index] * (DOCTEST_DRAWS if record[0] == "python" and "    >>> " in record[3] else 1)
     if arguments.limit_files:
         by_language = {k: v[:arguments.limit_files] for k, v in by_language.items()}
     log({k: (len(v), round(sum(len(records[i][3]) for i in v) / 1e6, 1)) for k, v in by_language.items()}, "files and megabytes for training")
