@@ -7,8 +7,8 @@ use super::{
     buffers::Buffer,
     kernels::HEAD_DIMENSIONS,
     params::{
-        Activations, AttendParams, CopyPagesParams, MergeParams, PackParams, Partial, RotateParams,
-        TurnsParams,
+        Activations, AttendParams, CopyPagesParams, MergeParams, PackParams, Partial, RotateAttendParams,
+        RotateParams, SpanInput, TurnsParams,
     },
     rows,
     step::{CHUNK, Step},
@@ -30,6 +30,11 @@ pub(super) fn prompt_shared_bytes(dimension: usize) -> usize {
 const SPAN_BYTES: usize = 256 << 20;
 /// Warps a multiprocessor needs to be busy: with so many tiles there is nothing to gain from splitting them.
 const WARPS_PER_MULTIPROCESSOR: usize = 8;
+
+/// Up to so many spans a multiprocessor rotate what they need themselves; beyond that a kernel before them costs less.
+const ROTATING_SPANS: usize = 4;
+/// Up to so many chunks, counted for every row, are merged by the blocks of the product that reads the result.
+const MERGED_CHUNKS: usize = 256;
 
 /// Sizes of attention, the same in all layers.
 #[derive(Debug, Clone, Copy)]
@@ -197,11 +202,35 @@ impl AttentionScratch {
         unsafe { gpu.launch(&gpu.kernels.turns, [step.rows, 1, 1], 64, 0, &params) }
     }
 
-    /// Rotates and stores the step's keys and values, attends, and leaves the result in `out`.
+    /// Whether a step's attention rotates its queries, keys and values itself: every span does so for its tile.
+    fn rotates(gpu: &Gpu, shape: &AttentionShape, step: &Step) -> bool {
+        let spans = step.tile_count * shape.kv_heads * step.chunks.div_ceil(WARPS);
+        Self::uses_chunks(gpu, shape, step) && spans <= super::runner::experiment("GPU_ROT", ROTATING_SPANS) * gpu.multiprocessors
+    }
+
+    /// What attention leaves for a product that merges the spans itself; `None` where that does not pay or there are none.
+    pub fn spans(&self, gpu: &Gpu, shape: &AttentionShape, step: &Step, at: StepAddresses) -> Option<SpanInput> {
+        let pays = Self::uses_chunks(gpu, shape, step) && step.rows * step.chunks <= super::runner::experiment("GPU_MERGED", MERGED_CHUNKS);
+        pays.then(|| self.span_input(shape, step, at))
+    }
+
+    fn span_input(&self, shape: &AttentionShape, step: &Step, at: StepAddresses) -> SpanInput {
+        SpanInput {
+            sums: self.span_sums.address(),
+            weights: self.span_weights.address(),
+            positions: at.section(step.positions),
+            rows: step.rows as u32,
+            heads: shape.heads as u32,
+            dimension: shape.dimension as u32,
+        }
+    }
+
+    /// Rotates and stores the step's keys and values, attends, and leaves the result in `out`, or only its [`Self::spans`]
+    /// without that.
     ///
     /// # Safety
-    /// [`Self::turn`] came before it. `projections` holds query, key and value of the step's rows side by side; `at` is the step's array on the
-    /// device, and its block tables name blocks of `kv`; `out` has room for `heads * dimension` columns.
+    /// [`Self::turn`] came before it. `projections` holds query, key and value of the step's rows side by side; `at` is the
+    /// step's array on the device, and its block tables name blocks of `kv`; `out` has room for `heads * dimension` columns.
     #[allow(clippy::too_many_arguments, reason = "one kernel call each; a structure would only rename them")]
     pub unsafe fn attend(
         &self,
@@ -212,7 +241,7 @@ impl AttentionScratch {
         at: StepAddresses,
         projections: Partial,
         rotation: Rotation,
-        out: Activations,
+        out: Option<Activations>,
     ) -> Result<(), GpuError> {
         let shape = &kv.shape;
         let (keys, values) = (kv.plane(layer, 0), kv.plane(layer, 1));
@@ -255,31 +284,30 @@ impl AttentionScratch {
         let threads = 32 * WARPS as u32;
         // SAFETY: the caller's promise; the scratch was sized by `reserve` for this step.
         unsafe {
-            let grid = [(shape.heads + 2 * shape.kv_heads).div_ceil(ROTATE_HEADS), step.rows, 1];
-            gpu.launch(&gpu.kernels.rotate, grid, 64 * ROTATE_HEADS as u32, 0, &rotate)?;
+            let spans = [step.tile_count, shape.kv_heads, step.chunks.div_ceil(WARPS)];
+            if Self::rotates(gpu, shape, step) {
+                let params = RotateAttendParams { rotate, attend };
+                gpu.launch(&gpu.kernels.rotate_attend[variant], spans, threads, 0, &params)?;
+            } else {
+                let grid = [(shape.heads + 2 * shape.kv_heads).div_ceil(ROTATE_HEADS), step.rows, 1];
+                gpu.launch(&gpu.kernels.rotate, grid, 64 * ROTATE_HEADS as u32, 0, &rotate)?;
+                if by_chunks {
+                    gpu.launch(&gpu.kernels.attend_chunks[variant], spans, threads, 0, &attend)?;
+                } else {
+                    let grid = [shape.kv_heads, step.tile_count.div_ceil(WARPS), 1];
+                    let shared = prompt_shared_bytes(shape.dimension);
+                    gpu.launch(&gpu.kernels.attend_prompt[variant], grid, threads, shared, &attend)?;
+                }
+            }
+            let Some(out) = out else {
+                assert!(by_chunks, "the result lies in spans");
+                return Ok(());
+            };
             if by_chunks {
-                let grid = [step.tile_count, shape.kv_heads, step.chunks.div_ceil(WARPS)];
-                gpu.launch(&gpu.kernels.attend_chunks[variant], grid, threads, 0, &attend)?;
-                let merge = MergeParams {
-                    sums: self.span_sums.address(),
-                    weights: self.span_weights.address(),
-                    positions: at.section(step.positions),
-                    out,
-                    rows: step.rows as u32,
-                    heads: shape.heads as u32,
-                    dimension: shape.dimension as u32,
-                };
+                let merge = MergeParams { input: self.span_input(shape, step, at), out };
                 let grid = [out.columns as usize / COLUMN_UNIT, step.rows, 1];
                 gpu.launch(&gpu.kernels.attend_merge, grid, 32, 0, &merge)
             } else {
-                let grid = [shape.kv_heads, step.tile_count.div_ceil(WARPS), 1];
-                gpu.launch(
-                    &gpu.kernels.attend_prompt[variant],
-                    grid,
-                    threads,
-                    prompt_shared_bytes(shape.dimension),
-                    &attend,
-                )?;
                 let params = PackParams { rows: self.rows.address(), out, columns: width as u32 };
                 rows::pack(gpu, step.rows, &params)
             }

@@ -10,7 +10,7 @@ use super::{
     attention::{AttentionScratch, AttentionShape, KvPages, Rotation, StepAddresses, group},
     buffers::{Buffer, Uploader},
     multiply::Products,
-    params::{Activations, GateParams, Layout, NormalizeParams, PackParams, Partial},
+    params::{Activations, GateInput, GateParams, Layout, NormalizeParams, PackParams, Partial},
     rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision, UNIT_BYTES, UNIT_ROWS},
     step::Step,
     tiles::{COLUMN_UNIT, Format, GROUP},
@@ -373,7 +373,8 @@ fn gate(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> {
     buffer.reserve(gpu, rows, columns)?;
     let out = buffer.shaped(rows, columns, Layout::Fragments);
     let partial = Partial { values: device.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
-    let params = GateParams { products: partial, out, up_column: up_column as u32, columns: columns as u32 };
+    let input = GateInput { products: partial, up_column: up_column as u32, columns: columns as u32 };
+    let params = GateParams { input, out };
     // SAFETY: buffers have the shapes that the parameters state.
     unsafe { rows::gate(gpu, rows, &params)? };
     let found = read_activations(gpu, out, &buffer, rows, columns)?;
@@ -486,7 +487,7 @@ fn attention(
         // SAFETY: blocks are below the cache's 64; buffers were made for these rows.
         unsafe { scratch.turn(gpu, &shape, &step, at, frequencies.address())? };
         // SAFETY: as above.
-        unsafe { scratch.attend(gpu, kv, layer, &step, at, partial, rotation, out)? };
+        unsafe { scratch.attend(gpu, kv, layer, &step, at, partial, rotation, Some(out))? };
         read_activations(gpu, out, &buffer, rows, width)
     };
     if start > 0 {

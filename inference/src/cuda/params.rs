@@ -5,7 +5,7 @@ use cudarc::driver::{DeviceRepr, sys::CUdeviceptr};
 
 /// Marks a kernel's argument.
 macro_rules! kernel_arguments {
-    ($($name:ident),* $(,)?) => {
+    ($($name:ty),* $(,)?) => {
         $(
             // SAFETY: plain old data, `repr(C)`, without references.
             unsafe impl DeviceRepr for $name {}
@@ -16,6 +16,8 @@ macro_rules! kernel_arguments {
 kernel_arguments!(
     MultiplyParams,
     WideParams,
+    MadeParams<GateInput>,
+    MadeParams<SpanInput>,
     EmbedParams,
     NormalizeParams,
     GateParams,
@@ -24,6 +26,7 @@ kernel_arguments!(
     TurnsParams,
     RotateParams,
     AttendParams,
+    RotateAttendParams,
     MergeParams,
     CopyPagesParams
 );
@@ -70,6 +73,18 @@ pub struct Partial {
     pub stride: u32,
 }
 
+pub const MAX_AHEAD: usize = 2;
+
+/// Weights of a later product for the device's cache.
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+pub struct Ahead {
+    pub first: CUdeviceptr,
+    pub stride: u32,
+    pub bytes: u32,
+    pub count: u32,
+}
+
 #[repr(C)]
 pub struct MultiplyParams {
     pub parts: [Part; MAX_PARTS],
@@ -79,6 +94,14 @@ pub struct MultiplyParams {
     pub rows: u32,
     pub stride: u32,
     pub splits: u32,
+    pub ahead: [Ahead; MAX_AHEAD],
+}
+
+/// A product whose blocks make its activations of `INPUT`.
+#[repr(C)]
+pub struct MadeParams<INPUT> {
+    pub products: MultiplyParams,
+    pub input: INPUT,
 }
 
 #[repr(C)]
@@ -108,12 +131,18 @@ pub struct NormalizeParams {
     pub epsilon: f32,
 }
 
+#[derive(Debug, Clone, Copy)]
 #[repr(C)]
-pub struct GateParams {
+pub struct GateInput {
     pub products: Partial,
-    pub out: Activations,
     pub up_column: u32,
     pub columns: u32,
+}
+
+#[repr(C)]
+pub struct GateParams {
+    pub input: GateInput,
+    pub out: Activations,
 }
 
 #[repr(C)]
@@ -187,14 +216,26 @@ pub struct AttendParams {
 }
 
 #[repr(C)]
-pub struct MergeParams {
+pub struct RotateAttendParams {
+    pub rotate: RotateParams,
+    pub attend: AttendParams,
+}
+
+#[derive(Debug, Clone, Copy)]
+#[repr(C)]
+pub struct SpanInput {
     pub sums: CUdeviceptr,
     pub weights: CUdeviceptr,
     pub positions: CUdeviceptr,
-    pub out: Activations,
     pub rows: u32,
     pub heads: u32,
     pub dimension: u32,
+}
+
+#[repr(C)]
+pub struct MergeParams {
+    pub input: SpanInput,
+    pub out: Activations,
 }
 
 #[repr(C)]

@@ -11,8 +11,8 @@ use super::{
     attention::{self, AttentionScratch, AttentionShape, KvPages, Rotation, StepAddresses},
     buffers::{Buffer, DeviceMatrix, Uploader},
     graphs::{Found, Graph, Graphs},
-    multiply::{LARGEST_NARROW_ROWS, Products},
-    params::{GateParams, Layout, NormalizeParams, Partial},
+    multiply::{Input, LARGEST_NARROW_ROWS, Products},
+    params::{GateInput, GateParams, Layout, NormalizeParams, Partial},
     rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision},
     step::Step,
 };
@@ -34,6 +34,16 @@ const LARGEST_EMBEDDING: usize = 11_000;
 const PROMPT_ROWS: usize = 128;
 /// From so many bytes of weights on, a few rows are faster in a step of their own than as another block of a prompt's.
 const TAIL_WEIGHTS: usize = 3 << 30;
+
+pub(super) fn experiment(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+fn gated_rows() -> usize {
+    experiment("GPU_GATED", 8)
+}
+fn bytes_ahead() -> usize {
+    experiment("GPU_AHEAD", 24) << 20
+}
 
 struct Layer {
     attention_norm: Buffer,
@@ -75,6 +85,8 @@ struct Scratch {
     residual: Buffer,
     /// Output of the last product, read by the kernel after it.
     products: Buffer,
+    /// Output of products that read `products` themselves.
+    sums: Buffer,
     x: ActivationBuffer,
     attention: AttentionScratch,
     logits: Buffer,
@@ -356,12 +368,17 @@ impl CudaRunner {
                 floats = floats.max(products.output_length(gpu, rows)?);
             }
         }
+        let mut sums = 0;
+        for layer in self.layers.iter().filter(|_| rows <= gated_rows()) {
+            sums = sums.max(layer.down.output_length(gpu, rows)?);
+        }
         let logits = step.wanted_rows * self.head().stride;
         let before = self.scratch.addresses();
         let s = &mut self.scratch;
         s.words.reserve(gpu, "a step", step.words.len() * 4)?;
         s.residual.reserve(gpu, "activations", rows * c.embedding * 4)?;
         s.products.reserve(gpu, "activations", floats * 4)?;
+        s.sums.reserve(gpu, "activations", sums * 4)?;
         let widest = c.embedding.max(c.feed_forward).max(c.heads * c.head_dimension);
         s.x.reserve(gpu, rows, widest)?;
         s.attention.reserve(gpu, &self.kv.shape, step)?;
@@ -412,26 +429,35 @@ impl CudaRunner {
                 pairs_are_adjacent: u32::from(c.architecture.rope_pairing() == RopePairing::Adjacent),
             };
             let attended = s.x.shaped(rows, attention_width, layer.output.layout(gpu, rows));
+            let spans = s.attention.spans(gpu, &kv.shape, step, at).filter(|_| layer.output.can_make(gpu, rows));
+            let ahead = layer.gate_up.later_weights(bytes_ahead());
             // SAFETY: `reserve` sized every buffer for this step; kernels run in this order, so a buffer is read
             // before the next kernel that writes it.
             update = unsafe {
-                let projections = layer.query_key_value.launch(gpu, x, rows, products)?;
-                s.attention.attend(gpu, kv, index, step, at, projections, rotation, attended)?;
-                layer.output.launch(gpu, attended, rows, products)?
+                let projections = layer.query_key_value.launch_ahead(gpu, x, rows, products, ahead)?;
+                let out = if spans.is_some() { None } else { Some(attended) };
+                s.attention.attend(gpu, kv, index, step, at, projections, rotation, out)?;
+                match spans {
+                    Some(spans) => layer.output.launch_made(gpu, Input::Spans(spans), rows, products)?,
+                    None => layer.output.launch(gpu, attended, rows, products)?,
+                }
             };
             let x = normalize(update, &layer.feed_forward_norm, 0, rows, layer.gate_up.layout(gpu, rows))?;
             let gated = s.x.shaped(rows, c.feed_forward, layer.down.layout(gpu, rows));
             // SAFETY: as above.
             update = unsafe {
                 let gate_up = layer.gate_up.launch(gpu, x, rows, products)?;
-                let params = GateParams {
+                let input = GateInput {
                     products: gate_up,
-                    out: gated,
                     up_column: layer.gate_up.columns[1] as u32,
                     columns: c.feed_forward as u32,
                 };
-                rows::gate(gpu, rows, &params)?;
-                layer.down.launch(gpu, gated, rows, products)?
+                if rows <= gated_rows() && layer.down.can_make(gpu, rows) {
+                    layer.down.launch_made(gpu, Input::Gate(input), rows, s.sums.address())?
+                } else {
+                    rows::gate(gpu, rows, &GateParams { input, out: gated })?;
+                    layer.down.launch(gpu, gated, rows, products)?
+                }
             };
         }
         if step.wanted_rows > 0 {
@@ -470,7 +496,7 @@ fn split_tail(batch: &Batch, tail: usize) -> Option<[Batch; 2]> {
 impl Scratch {
     /// Of every buffer that kernels are given.
     fn addresses(&self) -> Vec<CUdeviceptr> {
-        let own = [&self.words, &self.residual, &self.products, &self.logits].map(Buffer::address);
+        let own = [&self.words, &self.residual, &self.products, &self.sums, &self.logits].map(Buffer::address);
         [&own[..], &self.x.addresses(), &self.attention.addresses(), &self.choices.addresses()].concat()
     }
 
@@ -480,6 +506,7 @@ impl Scratch {
             words: empty("a step")?,
             residual: empty("activations")?,
             products: empty("activations")?,
+            sums: empty("activations")?,
             x: ActivationBuffer::new(gpu, precision)?,
             attention: AttentionScratch::new(gpu)?,
             logits: empty("logits")?,
