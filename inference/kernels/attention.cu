@@ -4,11 +4,15 @@
 // chunks are merged into their span in order of position, then spans into the result; a row's result so depends on its own
 // scores only. `attend_chunks` spreads the chunks over the device (few rows), `attend_prompt` walks through them (many
 // rows): the same bits.
-#include "inputs.cuh"
+#include "activations.cuh"
 
+constexpr u32 PAGE = 16;
+constexpr u32 CHUNK_PAGES = 4;
+constexpr u32 CHUNK = PAGE * CHUNK_PAGES;
 constexpr u32 TILE_ITEMS = 16;
-// A chunk each, in attend_chunks.
-constexpr u32 ATTEND_WARPS = SPAN_CHUNKS;
+constexpr u32 ATTEND_WARPS = 4;
+// Of attend_chunks, a warp each.
+constexpr u32 SPAN_CHUNKS = ATTEND_WARPS;
 
 // Keys of a page: [kv head][token][dimension]. Values: [kv head], then in fragment order: 16 dimensions, lane, and in
 // a lane two times 8 dimensions of tokens 2t, 2t+1, 2t+8, 2t+9.
@@ -332,6 +336,26 @@ __device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQu
     }
 }
 
+// Running softmax: factors for what there is and for what is added.
+__device__ __forceinline__ void merge_factors(float& maximum, float& total, float added_maximum, float added_total,
+                                              float& keep, float& take) {
+    const float next = fmaxf(maximum, added_maximum);
+    keep = 1.0f, take = 0.0f;
+    // Both see nothing: all is zero and stays it.
+    if (next == MINUS_INFINITY) return;
+    keep = exp2_fast(maximum - next);
+    take = exp2_fast(added_maximum - next);
+    total = __fmaf_rn(total, keep, __fmul_rn(added_total, take));
+    maximum = next;
+}
+__device__ __forceinline__ float merged(float sum, float keep, float added, float take) {
+    return __fmaf_rn(sum, keep, __fmul_rn(added, take));
+}
+__device__ __forceinline__ float4 merged(float4 sum, float keep, float4 added, float take) {
+    return make_float4(merged(sum.x, keep, added.x, take), merged(sum.y, keep, added.y, take),
+                       merged(sum.z, keep, added.z, take), merged(sum.w, keep, added.w, take));
+}
+
 // Eight dimensions of one row's head, rotated, of the sums that a product left in pieces: thread `part` of DIMENSION / 8.
 // Pairs are either side by side, and the eight too, or lie in `v[0]` and `v[1]`, half a head apart.
 template <int DIMENSION>
@@ -595,17 +619,52 @@ extern "C" __global__ void __launch_bounds__(128) attend_prompt_64(const __grid_
 extern "C" __global__ void __launch_bounds__(128) attend_prompt_128(const __grid_constant__ AttendParams p) { prompt<128>(p); }
 
 struct MergeParams {
-    SpanInput input;
+    const float* sums;      // [span][rows][heads][dimension]
+    const float2* weights;  // [span][rows][heads]
+    const u32* positions;   // [rows]
     Activations out;
+    u32 rows;
+    u32 heads;
+    u32 dimension;
 };
 
 // A warp merges 256 columns of one row over the spans that the row sees.
 extern "C" __global__ void __launch_bounds__(32) attend_merge(const __grid_constant__ MergeParams p) {
+    constexpr u32 AT_ONCE = 8;
     let_next_kernel_start();
+    const u32 row = blockIdx.y, unit = blockIdx.x, column = unit * COLUMN_UNIT + threadIdx.x * 8;
+    const u32 span_count = p.positions[row] / (CHUNK * SPAN_CHUNKS) + 1;
     wait_for_previous_kernel();
-    float v[8];
-    p.input.read<8>(blockIdx.y, blockIdx.x, v);
-    store_activations(p.out, blockIdx.y, blockIdx.x, v);
+    float4 v[2] = {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
+    if (column < p.heads * p.dimension) {
+        const u32 head = column / p.dimension;
+        const u64 step = (u64)p.rows * p.heads, first = (u64)row * p.heads + head;
+        const float* sums = p.sums + first * p.dimension + column % p.dimension;
+        float maximum = MINUS_INFINITY, total = 0.0f;
+        for (u32 from = 0; from < span_count; from += AT_ONCE) {
+            float2 weights[AT_ONCE];
+            float4 s[AT_ONCE][2];
+#pragma unroll
+            for (u32 i = 0; i < AT_ONCE; i++)
+                if (from + i < span_count) {
+                    weights[i] = p.weights[first + (from + i) * step];
+                    const float4* at = (const float4*)(sums + (from + i) * step * p.dimension);
+                    s[i][0] = at[0], s[i][1] = at[1];
+                }
+#pragma unroll
+            for (u32 i = 0; i < AT_ONCE; i++)
+                if (from + i < span_count) {
+                    float keep, take;
+                    merge_factors(maximum, total, weights[i].x, weights[i].y, keep, take);
+                    v[0] = merged(v[0], keep, s[i][0], take), v[1] = merged(v[1], keep, s[i][1], take);
+                }
+        }
+        const float scale = __fdiv_rn(1.0f, total);
+        v[0].x *= scale, v[0].y *= scale, v[0].z *= scale, v[0].w *= scale;
+        v[1].x *= scale, v[1].y *= scale, v[1].z *= scale, v[1].w *= scale;
+    }
+    const float row_values[8] = {v[0].x, v[0].y, v[0].z, v[0].w, v[1].x, v[1].y, v[1].z, v[1].w};
+    store_activations(p.out, row, unit, row_values);
 }
 
 struct CopyPagesParams {

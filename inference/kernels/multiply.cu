@@ -8,7 +8,7 @@
 // Variants by tokens a block: 8, 16, 32 and 128. The columns' splits are either blocks of their own, with partial sums to
 // memory, or walked through by one block. Weights come through a ring of stages in shared memory that each warp fills
 // for itself; it is filled before the kernel waits for the one that makes the activations.
-#include "inputs.cuh"
+#include "gate.cuh"
 #include "products.cuh"
 
 // Warps of a block, where the launch does not say otherwise.
@@ -132,11 +132,10 @@ struct StoredInput {
     static constexpr bool IS_MADE = false;
 };
 
-// Activations that each block makes for itself of the results before, for the columns of its piece.
-template <class INPUT>
-struct MadeInput {
+// Activations that each block makes for itself of gate and up, for the columns of its piece.
+struct GatedInput {
     static constexpr bool IS_MADE = true;
-    const INPUT& input;
+    const GateInput& input;
 
     __device__ __forceinline__ void make(u8* xs, u32 first_unit, u32 units, u32 rows) const {
         for (u32 i = threadIdx.x / 32; i < units * rows; i += blockDim.x / 32) {
@@ -269,11 +268,6 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
             split_end = boundary(split + 1);
         }
     }
-    if (TOKENS < 128 && lane == 0) {
-        const u32 index = (blockIdx.z * gridDim.y + blockIdx.y) * warps + warp, all = gridDim.z * gridDim.y * warps;
-        for (const Ahead& ahead : p.ahead)
-            for (u32 i = index; i < ahead.count; i += all) prefetch_bytes(ahead.first + (u64)i * ahead.stride, ahead.bytes);
-    }
     if (!computes) return;
     float* out = p.out + (u64)(VARIANT::WALKS_SPLITS ? 0 : blockIdx.z) * p.rows * p.stride;
 #pragma unroll
@@ -313,10 +307,9 @@ __device__ __forceinline__ void multiply(const MultiplyParams& p, const SOURCE& 
     }
 }
 
-template <class INPUT>
-struct MadeParams {
+struct GatedParams {
     MultiplyParams products;
-    INPUT input;
+    GateInput input;
 };
 
 // The most warps of a block in decode steps: nine fill a device of 132 multiprocessors evenly with a 7B model's layers.
@@ -330,12 +323,8 @@ extern "C" __global__ void __launch_bounds__(MOST_WARPS * 32, 2) multiply_8(cons
     multiply<Variant<8, 10 << 10, 4, false>>(p, StoredInput());
 }
 extern "C" __global__ void __launch_bounds__(MOST_WARPS * 32, 2)
-    multiply_8_gated(const __grid_constant__ MadeParams<GateInput> p) {
-    multiply<Variant<8, 10 << 10, 4, false>>(p.products, MadeInput<GateInput>{p.input});
-}
-extern "C" __global__ void __launch_bounds__(MOST_WARPS * 32, 2)
-    multiply_8_merged(const __grid_constant__ MadeParams<SpanInput> p) {
-    multiply<Variant<8, 10 << 10, 4, false>>(p.products, MadeInput<SpanInput>{p.input});
+    multiply_8_gated(const __grid_constant__ GatedParams p) {
+    multiply<Variant<8, 10 << 10, 4, false>>(p.products, GatedInput{p.input});
 }
 extern "C" __global__ void __launch_bounds__(MOST_WARPS * 32, 2) multiply_16(const __grid_constant__ MultiplyParams p) {
     multiply<Variant<16, 9728, 3, false>>(p, StoredInput());

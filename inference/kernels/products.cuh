@@ -13,15 +13,6 @@ struct Part {
     u32 column;       // of the output
 };
 
-// Weights of a later product that the device's cache may fetch while it has nothing else to fetch.
-struct Ahead {
-    const u8* first;
-    u32 stride;  // from one piece to the next
-    u32 bytes;   // of each
-    u32 count;
-};
-constexpr u32 MAX_AHEAD = 2;
-
 struct MultiplyParams {
     Part parts[MAX_PARTS];
     Activations x;
@@ -30,5 +21,4 @@ struct MultiplyParams {
     u32 rows;
     u32 stride;
     u32 splits;
-    Ahead ahead[MAX_AHEAD];
 };

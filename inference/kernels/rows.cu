@@ -1,5 +1,5 @@
 // What is done to each row between two products: embedding, normalization, gate, packing.
-#include "inputs.cuh"
+#include "gate.cuh"
 
 struct EmbedParams {
     const u8* weights;

@@ -8,7 +8,7 @@ use super::{
     kernels::HEAD_DIMENSIONS,
     params::{
         Activations, AttendParams, CopyPagesParams, MergeParams, PackParams, Partial, RotateAttendParams,
-        RotateParams, SpanInput, TurnsParams,
+        RotateParams, TurnsParams,
     },
     rows,
     step::{CHUNK, Step},
@@ -31,10 +31,9 @@ const SPAN_BYTES: usize = 256 << 20;
 /// Warps a multiprocessor needs to be busy: with so many tiles there is nothing to gain from splitting them.
 const WARPS_PER_MULTIPROCESSOR: usize = 8;
 
-/// Up to so many spans a multiprocessor rotate what they need themselves; beyond that a kernel before them costs less.
-const ROTATING_SPANS: usize = 4;
-/// Up to so many chunks, counted for every row, are merged by the blocks of the product that reads the result.
-const MERGED_CHUNKS: usize = 256;
+/// Up to so many rows are rotated by the spans that need them; for more a kernel before them costs less (measured on an
+/// H200 with 1 to 16 rows of a 1.5B and a 7B).
+const ROTATING_ROWS: usize = 4;
 
 /// Sizes of attention, the same in all layers.
 #[derive(Debug, Clone, Copy)]
@@ -204,29 +203,10 @@ impl AttentionScratch {
 
     /// Whether a step's attention rotates its queries, keys and values itself: every span does so for its tile.
     fn rotates(gpu: &Gpu, shape: &AttentionShape, step: &Step) -> bool {
-        let spans = step.tile_count * shape.kv_heads * step.chunks.div_ceil(WARPS);
-        Self::uses_chunks(gpu, shape, step) && spans <= super::runner::experiment("GPU_ROT", ROTATING_SPANS) * gpu.multiprocessors
+        step.rows <= ROTATING_ROWS && Self::uses_chunks(gpu, shape, step)
     }
 
-    /// What attention leaves for a product that merges the spans itself; `None` where that does not pay or there are none.
-    pub fn spans(&self, gpu: &Gpu, shape: &AttentionShape, step: &Step, at: StepAddresses) -> Option<SpanInput> {
-        let pays = Self::uses_chunks(gpu, shape, step) && step.rows * step.chunks <= super::runner::experiment("GPU_MERGED", MERGED_CHUNKS);
-        pays.then(|| self.span_input(shape, step, at))
-    }
-
-    fn span_input(&self, shape: &AttentionShape, step: &Step, at: StepAddresses) -> SpanInput {
-        SpanInput {
-            sums: self.span_sums.address(),
-            weights: self.span_weights.address(),
-            positions: at.section(step.positions),
-            rows: step.rows as u32,
-            heads: shape.heads as u32,
-            dimension: shape.dimension as u32,
-        }
-    }
-
-    /// Rotates and stores the step's keys and values, attends, and leaves the result in `out`, or only its [`Self::spans`]
-    /// without that.
+    /// Rotates and stores the step's keys and values, attends, and leaves the result in `out`.
     ///
     /// # Safety
     /// [`Self::turn`] came before it. `projections` holds query, key and value of the step's rows side by side; `at` is the
@@ -241,7 +221,7 @@ impl AttentionScratch {
         at: StepAddresses,
         projections: Partial,
         rotation: Rotation,
-        out: Option<Activations>,
+        out: Activations,
     ) -> Result<(), GpuError> {
         let shape = &kv.shape;
         let (keys, values) = (kv.plane(layer, 0), kv.plane(layer, 1));
@@ -299,12 +279,16 @@ impl AttentionScratch {
                     gpu.launch(&gpu.kernels.attend_prompt[variant], grid, threads, shared, &attend)?;
                 }
             }
-            let Some(out) = out else {
-                assert!(by_chunks, "the result lies in spans");
-                return Ok(());
-            };
             if by_chunks {
-                let merge = MergeParams { input: self.span_input(shape, step, at), out };
+                let merge = MergeParams {
+                    sums: self.span_sums.address(),
+                    weights: self.span_weights.address(),
+                    positions: at.section(step.positions),
+                    out,
+                    rows: step.rows as u32,
+                    heads: shape.heads as u32,
+                    dimension: shape.dimension as u32,
+                };
                 let grid = [out.columns as usize / COLUMN_UNIT, step.rows, 1];
                 gpu.launch(&gpu.kernels.attend_merge, grid, 32, 0, &merge)
             } else {

@@ -487,7 +487,7 @@ fn attention(
         // SAFETY: blocks are below the cache's 64; buffers were made for these rows.
         unsafe { scratch.turn(gpu, &shape, &step, at, frequencies.address())? };
         // SAFETY: as above.
-        unsafe { scratch.attend(gpu, kv, layer, &step, at, partial, rotation, Some(out))? };
+        unsafe { scratch.attend(gpu, kv, layer, &step, at, partial, rotation, out)? };
         read_activations(gpu, out, &buffer, rows, width)
     };
     if start > 0 {

@@ -53,9 +53,8 @@ pub(super) const HEAD_DIMENSIONS: [usize; 3] = [32, 64, 128];
 pub(super) struct Kernels {
     /// As `multiply.rs` lists the variants.
     pub multiply: [CudaFunction; 6],
-    /// For up to eight rows, with activations that each block makes.
+    /// For up to eight rows, which each block gates itself.
     pub multiply_gated: CudaFunction,
-    pub multiply_merged: CudaFunction,
     /// For many rows, on Hopper.
     pub multiply_wide: Option<CudaFunction>,
     pub embed: CudaFunction,
@@ -97,7 +96,7 @@ impl Kernels {
             get(&multiply, "multiply_128")?,
             get(&multiply, "multiply_128_walk")?,
         ];
-        let made = [get(&multiply, "multiply_8_gated")?, get(&multiply, "multiply_8_merged")?];
+        let multiply_gated = get(&multiply, "multiply_8_gated")?;
         let normalize_cluster = match code {
             Code::Hopper => Some(get(&rows, "normalize_cluster")?),
             Code::Portable => None,
@@ -115,15 +114,13 @@ impl Kernels {
             Ok([a?, b?, c?])
         };
         let attend_prompt = by_dimension("attend_prompt")?;
-        for function in multiplications.iter().chain(&made).chain(&multiply_wide).chain(&attend_prompt) {
+        for function in multiplications.iter().chain([&multiply_gated]).chain(&multiply_wide).chain(&attend_prompt) {
             let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             function.set_attribute(attribute, shared_bytes as i32).map_err(failed)?;
         }
-        let [multiply_gated, multiply_merged] = made;
         Ok(Self {
             multiply: multiplications,
             multiply_gated,
-            multiply_merged,
             multiply_wide,
             embed: get(&rows, "embed")?,
             normalize: get(&rows, "normalize")?,

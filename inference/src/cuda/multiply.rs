@@ -6,8 +6,7 @@ use super::{
     Gpu, GpuError,
     buffers::DeviceMatrix,
     params::{
-        Activations, Ahead, GateInput, Layout, MAX_AHEAD, MAX_PARTS, MadeParams, MultiplyParams, Part, Partial, SpanInput,
-        WideParams,
+        Activations, GateInput, GatedParams, Layout, MAX_PARTS, MultiplyParams, Part, Partial, WideParams,
     },
     rows::{Precision, UNIT_BYTES, UNIT_ROWS},
     tiles::{COLUMN_UNIT, Format, TILE_FEATURES, padded_columns},
@@ -68,13 +67,18 @@ pub fn padded_rows(rows: usize) -> usize {
 }
 
 impl Variant {
-    fn shared_bytes(&self, format: Format, warps: usize) -> usize {
+    /// Of the weights in flight of all warps of a block.
+    fn ring_bytes(&self, format: Format, warps: usize) -> usize {
         let stages = (self.ring / format.tile_bytes()).clamp(2, self.chunk + 1);
+        warps * stages * format.tile_bytes()
+    }
+
+    fn shared_bytes(&self, format: Format, warps: usize) -> usize {
         // Of a unit of columns; or the bf16 of a tile's columns.
         let activations = if format == Format::Bf16 { 64 * 2 } else { UNIT_BYTES / UNIT_ROWS };
         let totals =
             if self.use_for == UseFor::ManyRows { self.tokens * WARPS * TILE_FEATURES * 4 } else { 0 };
-        warps * stages * format.tile_bytes() + 2 * self.chunk * self.tokens * activations + totals
+        self.ring_bytes(format, warps) + 2 * self.chunk * self.tokens * activations + totals
     }
 }
 
@@ -89,19 +93,14 @@ const WIDE_SHARED_BYTES: usize = 3 * WIDE_TOKENS / UNIT_ROWS * UNIT_BYTES
     + WIDE_TOKENS * WIDE_TILES * TILE_FEATURES * 4
     + 128;
 
-/// Rows of the products that make their activations.
-const MADE_ROWS: usize = 8;
-/// Units of columns that a block of theirs has room for beside its weights.
-const MOST_MADE_UNITS: usize = 9;
-/// The variant that they are.
-const MADE_VARIANT: usize = 1;
-
-/// What a product of few rows makes its activations of.
-#[derive(Debug, Clone, Copy)]
-pub enum Input {
-    Gate(GateInput),
-    Spans(SpanInput),
-}
+/// Rows of the product that gates its activations, and the variant that it is.
+const GATED_ROWS: usize = 8;
+const GATED_VARIANT: usize = 1;
+/// Units of columns that a block of it has room for beside its weights.
+const MOST_GATED_UNITS: usize = 9;
+/// Gate and up that all its blocks may read together, bytes: the blocks of a piece read the same. Beyond it a kernel that
+/// gates once costs less (measured on an H200 with 1 to 8 rows of a 1.5B and a 7B).
+const MOST_GATED_BYTES: usize = 7 << 20;
 
 /// How a product is spread over the device.
 struct Spread {
@@ -260,88 +259,53 @@ impl Products {
         (padded_columns(self.matrices[0].columns) / COLUMN_UNIT).div_ceil(self.splits())
     }
 
-    fn made_shared_bytes(&self) -> usize {
-        let variant = &VARIANTS[MADE_VARIANT];
-        let weights = |matrix: &DeviceMatrix| {
-            let stages = (variant.ring / matrix.format.tile_bytes()).clamp(2, variant.chunk + 1);
-            self.spread.warps * stages * matrix.format.tile_bytes()
-        };
+    fn gated_shared_bytes(&self) -> usize {
+        let variant = &VARIANTS[GATED_VARIANT];
+        let weights = |matrix: &DeviceMatrix| variant.ring_bytes(matrix.format, self.spread.warps);
         self.matrices.iter().map(weights).max().unwrap_or(0) + self.piece_units() * UNIT_BYTES
     }
 
-    /// Whether [`Self::launch_made`] can compute so many rows.
-    pub fn can_make(&self, gpu: &Gpu, rows: usize) -> bool {
-        rows <= MADE_ROWS
+    /// Whether blocks gate so many rows of their input themselves: where they can, and where that is faster.
+    pub fn gates(&self, gpu: &Gpu, rows: usize) -> bool {
+        let read = rows * self.matrices[0].columns * 2 * 4 * self.blocks(self.spread.warps);
+        rows <= GATED_ROWS
+            && read <= MOST_GATED_BYTES
             && self.precision() == Precision::Bytes
-            && self.piece_units() <= MOST_MADE_UNITS
-            && self.made_shared_bytes() <= gpu.shared_bytes
+            && self.piece_units() <= MOST_GATED_UNITS
+            && self.gated_shared_bytes() <= gpu.shared_bytes
     }
 
-    /// Queues the products of `rows` rows of activations that the blocks make of `input`.
+    /// Queues the products of `rows` rows that the blocks gate.
     ///
     /// # Safety
-    /// [`Self::can_make`] so many rows; `input` has this product's columns of them, and `out` room for
-    /// [`Self::output_length`] floats.
-    pub unsafe fn launch_made(
+    /// This product [`Self::gates`] so many rows; `input` has its columns of them and does not lie in `out`, which has room
+    /// for [`Self::output_length`] floats.
+    pub unsafe fn launch_gated(
         &self,
         gpu: &Gpu,
-        input: Input,
+        input: GateInput,
         rows: usize,
         out: CUdeviceptr,
     ) -> Result<Partial, GpuError> {
-        assert!(self.can_make(gpu, rows));
+        assert!(self.gates(gpu, rows));
         let warps = self.spread.warps;
         let nowhere = Activations {
             units: 0,
             halves: 0,
-            padded_rows: MADE_ROWS as u32,
+            padded_rows: GATED_ROWS as u32,
             columns: padded_columns(self.matrices[0].columns) as u32,
             layout: Layout::Fragments,
         };
-        let products = self.params(nowhere, rows, out, warps);
-        let blocks = self.matrices.iter().map(|matrix| matrix.rows.div_ceil(TILE_FEATURES * warps)).sum();
-        let (grid, threads) = ([1, blocks, self.splits()], 32 * warps as u32);
-        let shared = self.made_shared_bytes();
+        let params = GatedParams { products: self.params(nowhere, rows, out, warps), input };
+        let (grid, threads) = ([1, self.blocks(warps), self.splits()], 32 * warps as u32);
         // SAFETY: as in `launch`.
-        unsafe {
-            match input {
-                Input::Gate(input) => {
-                    let params = MadeParams { products, input };
-                    gpu.launch(&gpu.kernels.multiply_gated, grid, threads, shared, &params)?;
-                }
-                Input::Spans(input) => {
-                    let params = MadeParams { products, input };
-                    gpu.launch(&gpu.kernels.multiply_merged, grid, threads, shared, &params)?;
-                }
-            }
-        }
+        unsafe { gpu.launch(&gpu.kernels.multiply_gated, grid, threads, self.gated_shared_bytes(), &params)? };
         Ok(self.partial(self.splits(), rows, out))
     }
 
-    /// The weights that a decode step's blocks read after those that they hold from their start, up to `most` bytes.
-    pub fn later_weights(&self, most: usize) -> [Ahead; MAX_AHEAD] {
-        let mut ahead = [Ahead::default(); MAX_AHEAD];
-        if self.splits() > 1 || self.matrices.len() > MAX_AHEAD {
-            return ahead;
-        }
-        let variant = &VARIANTS[MADE_VARIANT];
-        let share = most / self.matrices.iter().map(|matrix| matrix.rows.div_ceil(TILE_FEATURES)).sum::<usize>();
-        for (ahead, matrix) in ahead.iter_mut().zip(&self.matrices) {
-            let steps = padded_columns(matrix.columns) / COLUMN_UNIT;
-            let tile_bytes = matrix.format.tile_bytes();
-            let held = (variant.ring / tile_bytes).clamp(2, variant.chunk + 1) - 1;
-            let steps_ahead = (share / tile_bytes).min(steps.saturating_sub(held));
-            if matrix.format == Format::Bf16 || steps_ahead == 0 {
-                continue;
-            }
-            *ahead = Ahead {
-                first: matrix.tiles.address() + (held * tile_bytes) as CUdeviceptr,
-                stride: (steps * tile_bytes) as u32,
-                bytes: (steps_ahead * tile_bytes) as u32,
-                count: matrix.rows.div_ceil(TILE_FEATURES) as u32,
-            };
-        }
-        ahead
+    /// Blocks along the features, with a tile a warp.
+    fn blocks(&self, warps: usize) -> usize {
+        self.matrices.iter().map(|matrix| matrix.rows.div_ceil(TILE_FEATURES * warps)).sum()
     }
 
     /// Queues the products of `rows` rows.
@@ -354,22 +318,6 @@ impl Products {
         x: Activations,
         rows: usize,
         out: CUdeviceptr,
-    ) -> Result<Partial, GpuError> {
-        // SAFETY: the caller's promise.
-        unsafe { self.launch_ahead(gpu, x, rows, out, [Ahead::default(); MAX_AHEAD]) }
-    }
-
-    /// As [`Self::launch`]; a decode step's blocks have the device fetch `ahead` when they are done with their own weights.
-    ///
-    /// # Safety
-    /// As for [`Self::launch`].
-    pub unsafe fn launch_ahead(
-        &self,
-        gpu: &Gpu,
-        x: Activations,
-        rows: usize,
-        out: CUdeviceptr,
-        ahead: [Ahead; MAX_AHEAD],
     ) -> Result<Partial, GpuError> {
         assert_eq!(x.columns as usize, padded_columns(self.matrices[0].columns));
         assert!(x.padded_rows as usize >= padded_rows(rows));
@@ -388,9 +336,9 @@ impl Products {
         let index = self.variant(gpu, rows)?;
         let variant = &VARIANTS[index];
         let warps = self.spread.warps.min(variant.warps);
-        let blocks = self.matrices.iter().map(|matrix| matrix.rows.div_ceil(TILE_FEATURES * warps)).sum();
+        let blocks = self.blocks(warps);
         let splits = self.pieces(index);
-        let params = MultiplyParams { ahead, ..self.params(x, rows, out, warps) };
+        let params = self.params(x, rows, out, warps);
         let shared =
             self.matrices.iter().map(|matrix| variant.shared_bytes(matrix.format, warps)).max().unwrap_or(0);
         let grid = [rows.div_ceil(variant.tokens), blocks, splits];
@@ -428,7 +376,6 @@ impl Products {
             rows: rows as u32,
             stride: self.stride as u32,
             splits: self.splits() as u32,
-            ahead: [Ahead::default(); MAX_AHEAD],
         }
     }
 }

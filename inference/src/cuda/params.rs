@@ -5,7 +5,7 @@ use cudarc::driver::{DeviceRepr, sys::CUdeviceptr};
 
 /// Marks a kernel's argument.
 macro_rules! kernel_arguments {
-    ($($name:ty),* $(,)?) => {
+    ($($name:ident),* $(,)?) => {
         $(
             // SAFETY: plain old data, `repr(C)`, without references.
             unsafe impl DeviceRepr for $name {}
@@ -16,8 +16,7 @@ macro_rules! kernel_arguments {
 kernel_arguments!(
     MultiplyParams,
     WideParams,
-    MadeParams<GateInput>,
-    MadeParams<SpanInput>,
+    GatedParams,
     EmbedParams,
     NormalizeParams,
     GateParams,
@@ -73,18 +72,6 @@ pub struct Partial {
     pub stride: u32,
 }
 
-pub const MAX_AHEAD: usize = 2;
-
-/// Weights of a later product for the device's cache.
-#[derive(Debug, Clone, Copy, Default)]
-#[repr(C)]
-pub struct Ahead {
-    pub first: CUdeviceptr,
-    pub stride: u32,
-    pub bytes: u32,
-    pub count: u32,
-}
-
 #[repr(C)]
 pub struct MultiplyParams {
     pub parts: [Part; MAX_PARTS],
@@ -94,14 +81,13 @@ pub struct MultiplyParams {
     pub rows: u32,
     pub stride: u32,
     pub splits: u32,
-    pub ahead: [Ahead; MAX_AHEAD],
 }
 
-/// A product whose blocks make its activations of `INPUT`.
+/// A product whose blocks gate its activations themselves.
 #[repr(C)]
-pub struct MadeParams<INPUT> {
+pub struct GatedParams {
     pub products: MultiplyParams,
-    pub input: INPUT,
+    pub input: GateInput,
 }
 
 #[repr(C)]
@@ -221,21 +207,15 @@ pub struct RotateAttendParams {
     pub attend: AttendParams,
 }
 
-#[derive(Debug, Clone, Copy)]
 #[repr(C)]
-pub struct SpanInput {
+pub struct MergeParams {
     pub sums: CUdeviceptr,
     pub weights: CUdeviceptr,
     pub positions: CUdeviceptr,
+    pub out: Activations,
     pub rows: u32,
     pub heads: u32,
     pub dimension: u32,
-}
-
-#[repr(C)]
-pub struct MergeParams {
-    pub input: SpanInput,
-    pub out: Activations,
 }
 
 #[repr(C)]

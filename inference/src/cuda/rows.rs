@@ -112,6 +112,8 @@ pub(super) unsafe fn embed(
 /// Threads of a row in `normalize`, each with four columns at a time, and blocks that share it on Hopper, as in `rows.cu`.
 const NORMALIZE_THREADS: usize = 1024;
 const ROW_BLOCKS: usize = 8;
+/// More rows than this occupy enough multiprocessors without being shared (measured on an H200).
+const CLUSTERED_ROWS: usize = 8;
 
 /// Adds the update to the residual, then normalizes `rows` rows of it.
 ///
@@ -121,7 +123,7 @@ pub(super) unsafe fn normalize(gpu: &Gpu, rows: usize, params: &NormalizeParams)
     let shared = params.columns as usize * 4;
     let (function, blocks, threads, shared) = match &gpu.kernels.normalize_cluster {
         _ if rows > LARGEST_NARROW_ROWS => (&gpu.kernels.normalize_many, 1, 256, shared),
-        Some(function) if super::runner::experiment("GPU_CLUSTER", 1) == 1 => {
+        Some(function) if rows <= CLUSTERED_ROWS => {
             let threads = NORMALIZE_THREADS / ROW_BLOCKS;
             let rounds = (params.columns as usize).div_ceil(NORMALIZE_THREADS * 4);
             (function, ROW_BLOCKS, threads, rounds * threads * 16)

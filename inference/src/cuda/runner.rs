@@ -11,7 +11,7 @@ use super::{
     attention::{self, AttentionScratch, AttentionShape, KvPages, Rotation, StepAddresses},
     buffers::{Buffer, DeviceMatrix, Uploader},
     graphs::{Found, Graph, Graphs},
-    multiply::{Input, LARGEST_NARROW_ROWS, Products},
+    multiply::{LARGEST_NARROW_ROWS, Products},
     params::{GateInput, GateParams, Layout, NormalizeParams, Partial},
     rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision},
     step::Step,
@@ -34,16 +34,6 @@ const LARGEST_EMBEDDING: usize = 11_000;
 const PROMPT_ROWS: usize = 128;
 /// From so many bytes of weights on, a few rows are faster in a step of their own than as another block of a prompt's.
 const TAIL_WEIGHTS: usize = 3 << 30;
-
-pub(super) fn experiment(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
-}
-fn gated_rows() -> usize {
-    experiment("GPU_GATED", 8)
-}
-fn bytes_ahead() -> usize {
-    experiment("GPU_AHEAD", 24) << 20
-}
 
 struct Layer {
     attention_norm: Buffer,
@@ -369,7 +359,7 @@ impl CudaRunner {
             }
         }
         let mut sums = 0;
-        for layer in self.layers.iter().filter(|_| rows <= gated_rows()) {
+        for layer in self.layers.iter().filter(|layer| layer.down.gates(gpu, rows)) {
             sums = sums.max(layer.down.output_length(gpu, rows)?);
         }
         let logits = step.wanted_rows * self.head().stride;
@@ -429,18 +419,12 @@ impl CudaRunner {
                 pairs_are_adjacent: u32::from(c.architecture.rope_pairing() == RopePairing::Adjacent),
             };
             let attended = s.x.shaped(rows, attention_width, layer.output.layout(gpu, rows));
-            let spans = s.attention.spans(gpu, &kv.shape, step, at).filter(|_| layer.output.can_make(gpu, rows));
-            let ahead = layer.gate_up.later_weights(bytes_ahead());
             // SAFETY: `reserve` sized every buffer for this step; kernels run in this order, so a buffer is read
             // before the next kernel that writes it.
             update = unsafe {
-                let projections = layer.query_key_value.launch_ahead(gpu, x, rows, products, ahead)?;
-                let out = if spans.is_some() { None } else { Some(attended) };
-                s.attention.attend(gpu, kv, index, step, at, projections, rotation, out)?;
-                match spans {
-                    Some(spans) => layer.output.launch_made(gpu, Input::Spans(spans), rows, products)?,
-                    None => layer.output.launch(gpu, attended, rows, products)?,
-                }
+                let projections = layer.query_key_value.launch(gpu, x, rows, products)?;
+                s.attention.attend(gpu, kv, index, step, at, projections, rotation, attended)?;
+                layer.output.launch(gpu, attended, rows, products)?
             };
             let x = normalize(update, &layer.feed_forward_norm, 0, rows, layer.gate_up.layout(gpu, rows))?;
             let gated = s.x.shaped(rows, c.feed_forward, layer.down.layout(gpu, rows));
@@ -452,8 +436,8 @@ impl CudaRunner {
                     up_column: layer.gate_up.columns[1] as u32,
                     columns: c.feed_forward as u32,
                 };
-                if rows <= gated_rows() && layer.down.can_make(gpu, rows) {
-                    layer.down.launch_made(gpu, Input::Gate(input), rows, s.sums.address())?
+                if layer.down.gates(gpu, rows) {
+                    layer.down.launch_gated(gpu, input, rows, s.sums.address())?
                 } else {
                     rows::gate(gpu, rows, &GateParams { input, out: gated })?;
                     layer.down.launch(gpu, gated, rows, products)?
