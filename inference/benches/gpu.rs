@@ -53,7 +53,9 @@ fn main() -> ExitCode {
             ("--times", Some(word)) if word == "prompts" => times = Times::Prompts,
             ("--times", Some(word)) if word == "steps" => times = Times::Steps,
             _ => {
-                eprintln!("usage: gpu [--gpu N] [--checks on|off] [--times all|prompts|steps] [--model PATH]...");
+                eprintln!(
+                    "usage: gpu [--gpu N] [--checks on|off] [--times all|prompts|steps] [--model PATH]..."
+                );
                 return ExitCode::from(2);
             }
         }

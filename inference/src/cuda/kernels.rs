@@ -114,7 +114,9 @@ impl Kernels {
             Ok([a?, b?, c?])
         };
         let attend_prompt = by_dimension("attend_prompt")?;
-        for function in multiplications.iter().chain([&multiply_gated]).chain(&multiply_wide).chain(&attend_prompt) {
+        for function in
+            multiplications.iter().chain([&multiply_gated]).chain(&multiply_wide).chain(&attend_prompt)
+        {
             let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             function.set_attribute(attribute, shared_bytes as i32).map_err(failed)?;
         }

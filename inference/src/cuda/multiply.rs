@@ -299,7 +299,9 @@ impl Products {
         let params = GatedParams { products: self.params(nowhere, rows, out, warps), input };
         let (grid, threads) = ([1, self.blocks(warps), self.splits()], 32 * warps as u32);
         // SAFETY: as in `launch`.
-        unsafe { gpu.launch(&gpu.kernels.multiply_gated, grid, threads, self.gated_shared_bytes(), &params)? };
+        unsafe {
+            gpu.launch(&gpu.kernels.multiply_gated, grid, threads, self.gated_shared_bytes(), &params)?
+        };
         Ok(self.partial(self.splits(), rows, out))
     }
 
