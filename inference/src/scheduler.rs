@@ -592,9 +592,18 @@ mod tests {
     #[test]
     fn a_prompt_beside_a_stream_takes_smaller_pieces() {
         let mut scheduler = Scheduler::new(Limits { shared_step_tokens: 20, ..limits() });
-        scheduler.submit(1, (0..10).collect(), Priority::Completion).expect("accepted");
+        let mut runner = Runner { blocks: vec![Vec::new(); limits().blocks] };
+        let mut step = |scheduler: &mut Scheduler| {
+            let batch = scheduler.schedule();
+            let chosen = runner.run(&batch);
+            for (entry, chosen) in batch.entries.iter().zip(chosen) {
+                scheduler.commit(entry, &chosen);
+            }
+            batch.entries.iter().map(|entry| (entry.sequence, entry.tokens.len())).collect::<Vec<_>>()
+        };
+        assert!(scheduler.add(1, (0..10).collect(), Priority::Interactive));
         assert_eq!(step(&mut scheduler), [(1, 10)]);
-        scheduler.submit(2, (100..200).collect(), Priority::Completion).expect("accepted");
+        assert!(scheduler.add(2, (100..200).collect(), Priority::Interactive));
         assert_eq!(step(&mut scheduler), [(1, 1), (2, 19)]);
         scheduler.finish(1);
         assert_eq!(step(&mut scheduler), [(2, 32)]);
