@@ -252,6 +252,11 @@ fn is_definition(family: Family, word: &Word<'_>) -> bool {
         }
         Family::Rust => {
             shallow && ((alone || word.previous == b"pub" || between.ends_with(b")")) && (assigned || ends))
+                // `impl X {`: members of a type, wherever that stands.
+                || word.first_of_line == b"impl"
+                    && matches!(next, b'{' | b'<')
+                    && word.previous != b"for"
+                    && word.text[0].is_ascii_uppercase()
         }
         Family::EcmaScript => {
             shallow && ((alone || typed() || quoted()) && (assigned || ends || called || next == b'}'))

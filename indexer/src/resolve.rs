@@ -188,7 +188,7 @@ impl<'a> Resolver<'a> {
             }
         }
         if found.is_empty() {
-            let unique = elsewhere.len() == 1 && name.len() >= 4;
+            let unique = elsewhere.len() == 1 && name.len() >= 4 && self.snapshot.may_be_unique(name);
             let id = elsewhere.first().copied().filter(|_| unique)?;
             let (file, _, symbol) = self.snapshot.symbol(id)?;
             let telling = symbol.kind.is_type() || symbol.kind.is_callable();
@@ -452,7 +452,7 @@ fn package_name(snapshot: &Snapshot, importer: &Importer<'_>, package: &str, nam
 
 /// Members of a type in the order to show them: its own, then those written elsewhere for it.
 pub(crate) fn members(snapshot: &Snapshot, id: SymbolId) -> Vec<SymbolId> {
-    let Some((file, symbols, symbol)) = snapshot.symbol(id) else { return Vec::new() };
+    let Some((_, symbols, symbol)) = snapshot.symbol(id) else { return Vec::new() };
     let mut members: Vec<SymbolId> =
         symbols.members(id.symbol).map(|(member, _)| SymbolId { file: id.file, symbol: member }).collect();
     members.sort_by_key(|id| snapshot.symbol(*id).map(|(_, _, symbol)| symbol.start));
@@ -461,19 +461,10 @@ pub(crate) fn members(snapshot: &Snapshot, id: SymbolId) -> Vec<SymbolId> {
     let member_name =
         |id: SymbolId| snapshot.symbol(id).map(|(_, symbols, symbol)| symbols.name(symbol).to_owned());
     known.extend(members.iter().filter_map(|id| member_name(*id)));
+    let mut meant: FxHashMap<FileId, bool> = FxHashMap::default();
     let mut outside: Vec<SymbolId> = snapshot
         .find_owned(name)
-        .filter(|member| {
-            let Some((other, ..)) = snapshot.symbol(*member) else { return false };
-            if other.language.family() != file.language.family() {
-                return false;
-            }
-            match file.language.import_style() {
-                ImportStyle::Go => other.directory() == file.directory(),
-                // The nearest thing to "the same crate" that needs no look at manifests.
-                _ => snapshot.root_of(&other.path) == snapshot.root_of(&file.path),
-            }
-        })
+        .filter(|member| *meant.entry(member.file).or_insert_with(|| means(snapshot, member.file, name, id)))
         .collect();
     outside.sort_unstable();
     for member in outside.into_iter().take(400) {
@@ -483,6 +474,39 @@ pub(crate) fn members(snapshot: &Snapshot, id: SymbolId) -> Vec<SymbolId> {
         }
     }
     members
+}
+
+/// Whether members that a file writes for a type of that name are the type's own: many types are called `Handle`.
+fn means(snapshot: &Snapshot, member_file: FileId, name: &str, id: SymbolId) -> bool {
+    let (Some(other), Some(file)) = (snapshot.file(member_file), snapshot.file(id.file)) else {
+        return false;
+    };
+    let Some(symbols) = other.symbols.as_ref().filter(|_| other.language.family() == file.language.family())
+    else {
+        return false;
+    };
+    if member_file == id.file {
+        return true;
+    }
+    let is_type = |symbol: u32| symbols.symbols[symbol as usize].kind.is_type();
+    if symbols.top_level(name).any(is_type) {
+        return false;
+    }
+    match file.language.import_style() {
+        ImportStyle::Go => other.directory() == file.directory(),
+        ImportStyle::Rust => {
+            let importer = Importer { path: &other.path, language: other.language, symbols };
+            match Resolver::new(snapshot, importer).name(name) {
+                Some((ids, via)) if via != Via::Unimported => ids.contains(&id),
+                // `impl super::Handle`: the path is not kept, but it seldom leads far.
+                _ => {
+                    let (one, two) = (file.directory(), other.directory());
+                    one.starts_with(two) || two.starts_with(one)
+                }
+            }
+        }
+        _ => snapshot.root_of(&other.path) == snapshot.root_of(&file.path),
+    }
 }
 
 /// Types that a definition names in its signature or as supertypes, as its own file understands them.

@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub(crate) overlay: Arc<NameIndex>,
     /// While a scan runs: which files may define a name, of those that it has not read.
     pub(crate) lexical: Arc<Lexical>,
+    /// Not all files that a scan found are read: what is the only one of its name now may not be so in a moment.
+    pub(crate) is_scanning: bool,
     pub(crate) file_count: usize,
     pub(crate) symbol_count: usize,
 }
@@ -125,6 +127,13 @@ impl Snapshot {
         base.chain(self.overlay.by_member_name(hash)).map(|(_, id)| *id).filter(move |id| {
             self.symbol(*id).is_some_and(|(_, symbols, symbol)| symbols.name(symbol) == name)
         })
+    }
+
+    /// Whether a name that has one definition so far will have one only, for all that is known: while a scan runs, the
+    /// table of names tells.
+    pub(crate) fn may_be_unique(&self, name: &str) -> bool {
+        !self.is_scanning
+            || (!self.lexical.is_empty() && self.lexical.files(name_hash(name)).take(2).count() < 2)
     }
 
     /// Members defined outside of the type of that name.

@@ -123,6 +123,9 @@ pub struct CrossFile {
     /// Also write the holes that were made to this file.
     #[arg(long, value_name = "FILE", requires = "make_from")]
     write_holes: Option<PathBuf>,
+    /// Only say how often the context of the holes has the definition that they need, and where not; complete none.
+    #[arg(long, requires = "make_from")]
+    recall: bool,
     #[command(flatten)]
     engine: EngineArguments,
     /// Who chooses the context and shapes the prompt; by default `editor` where the repository is there.
@@ -224,6 +227,10 @@ impl CrossFile {
             let lines: String =
                 holes.iter().map(|hole| Ok(serde_json::to_string(hole)? + "\n")).collect::<Result<_>>()?;
             std::fs::write(path, lines).with_context(|| format!("cannot write {}", path.display()))?;
+        }
+        if self.recall {
+            print!("{}", cross_file::recall(&holes));
+            return Ok(());
         }
         let (directory, resume) = self.run.open("crossfile", &self.common.model)?;
         let is_server = self.common.model.starts_with("http://");

@@ -229,7 +229,7 @@ fn unique_member(snapshot: &Snapshot, importer: &Importer<'_>, name: &str) -> Op
         })
     });
     let only = members.next()?;
-    members.next().is_none().then_some(only)
+    (members.next().is_none() && snapshot.may_be_unique(name)).then_some(only)
 }
 
 struct Found<'a> {

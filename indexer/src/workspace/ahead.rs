@@ -28,7 +28,7 @@ use crate::{
 /// Files that one open file's imports lead to and that are read at once.
 const MAX_NEIGHBOURS: usize = 96;
 /// How often what was just read is looked through for what it passes on.
-const MAX_ROUNDS: usize = 4;
+const MAX_ROUNDS: usize = 6;
 /// Files read because they seem to define one name, and because of all names of an open file.
 const MAX_FILES_OF_NAME: usize = 96;
 const MAX_FILES_OF_TEXT: usize = 48;

@@ -48,7 +48,10 @@ impl Workspace {
             self.read_open_neighbours();
         }
         self.read_all(to_read, &mut report, on_progress, cancel);
-        self.change(|snapshot| snapshot.lexical = Arc::default());
+        self.change(|snapshot| {
+            snapshot.lexical = Arc::default();
+            snapshot.is_scanning = false;
+        });
         if !cancel.load(Ordering::Relaxed) {
             let outdated = keep.iter().filter(|kept| read > 0 || kept.outdated);
             outdated.for_each(|kept| self.write_cache(kept, &mut report));
@@ -101,6 +104,7 @@ impl Workspace {
         }
         self.change(|snapshot| {
             snapshot.manifests = manifests.into();
+            snapshot.is_scanning = true;
             register(snapshot, &found);
         });
         self.read_open_neighbours();

@@ -180,7 +180,7 @@ def _debian_source(name, version, folder, members):
     def files():
         for origin in origins:
             with tarfile.open(origin) as tar:
-                for member, raw in _tar_files(tar, lambda n: language_of(n) in ("go", "cpp", "java", "typescript", "python")):
+                for member, raw in _tar_files(tar, lambda n: language_of(n) in ("go", "cpp", "java", "typescript", "javascript", "python")):
                     yield _inside(member.removeprefix("./")), raw
 
     package = Package("debian-source", name, version, main, origins[0] if origins else dsc_missing(name), files, allowed)

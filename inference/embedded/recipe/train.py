@@ -1,16 +1,20 @@
-"""Trains the model on one GPU in stretches that checkpoint and resume; starts samples.py as its data service.
+"""Trains the model in stretches that checkpoint and resume; starts samples.py as its data service.
 
-The schedule is a share of the training time, summed over all stretches: of --total-seconds, or of what this stretch has.
+On several GPUs of one machine it runs under torchrun: each process takes its share of every part's rows, gradients are summed,
+and all take the same step. The schedule is a share of the training time, summed over all stretches: of --total-seconds, or of
+what this stretch has.
 """
 import argparse
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 import gguf_file
@@ -21,37 +25,74 @@ from samples import WEIGHT
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BEGAN = time.time()
+RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+# Steps between two looks at the clock, which all processes have to agree on.
+STEPS_BETWEEN = 10
 
 
 def log(*words):
-    print(f"[{time.time() - BEGAN:6.1f}s]", *words, flush=True)
+    if RANK == 0:
+        print(f"[{time.time() - BEGAN:6.1f}s]", *words, flush=True)
+
+
+def summed(tensor):
+    """The sum over all processes, in place."""
+    if WORLD > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def agreed(value, device):
+    """The first process's value, in all of them."""
+    shared = torch.tensor([float(value)], dtype=torch.float64, device=device)
+    if WORLD > 1:
+        dist.broadcast(shared, 0)
+    return float(shared)
 
 
 class Feed:
-    """Rows from the data service, moved to the device part by part."""
+    """This process's share of the rows from the data service. The next part is read while this one is used."""
 
-    def __init__(self, work, first, service, device):
-        self.work, self.part, self.service, self.device, self.rows, self.at, self.waited = work, first, service, device, None, 0, 0.0
+    def __init__(self, work, first, is_running, device):
+        self.work, self.part, self.is_running, self.device = work, first, is_running, device
+        self.rows, self.at, self.waited, self.next = None, 0, 0.0, None
+        self._read_ahead()
 
-    def _load(self):
-        path, began = f"{self.work}/part-{self.part}.npz", time.time()
+    def _read(self, part):
+        path = f"{self.work}/part-{part}.npz"
         while not os.path.exists(path):
-            if self.service.poll() is not None:
-                raise RuntimeError("the data service ended: see data.log")
+            if not self.is_running():
+                return
             time.sleep(0.05)
-        self.waited += time.time() - began
         with np.load(path) as z:
-            self.rows = [torch.from_numpy(z["ids"].astype(np.int16)).to(self.device), torch.from_numpy(z["weights"]).to(self.device),
-                         torch.from_numpy(z["numbers"]).to(self.device)]
-        os.remove(path)
-        with open(f"{self.work}/cursor.tmp", "w") as file:
-            file.write(str(self.part))
-        os.replace(f"{self.work}/cursor.tmp", f"{self.work}/cursor")
-        self.at, self.part = 0, self.part + 1
+            share = slice(RANK, len(z["ids"]) // WORLD * WORLD, WORLD)
+            self.next = [torch.from_numpy(z["ids"][share].astype(np.int16)), torch.from_numpy(z["weights"][share]),
+                         torch.from_numpy(z["numbers"][share])]
+
+    def _read_ahead(self):
+        self.next = None
+        self.reader = threading.Thread(target=self._read, args=(self.part,), daemon=True)
+        self.reader.start()
+
+    def load(self):
+        began = time.time()
+        self.reader.join()
+        self.waited += time.time() - began
+        if self.next is None:
+            raise RuntimeError("the data service ended: see data.log")
+        self.rows, self.at, self.part = [r.to(self.device) for r in self.next], 0, self.part + 1
+        if RANK == 0:
+            # What is two parts back has been read by all: a step of every process lies between.
+            if os.path.exists(f"{self.work}/part-{self.part - 3}.npz"):
+                os.remove(f"{self.work}/part-{self.part - 3}.npz")
+            with open(f"{self.work}/cursor.tmp", "w") as file:
+                file.write(str(self.part - 1))
+            os.replace(f"{self.work}/cursor.tmp", f"{self.work}/cursor")
+        self._read_ahead()
 
     def take(self, count):
         while self.rows is None or self.at + count > len(self.rows[0]):
-            self._load()
+            self.load()
         self.at += count
         return [r[self.at - count:self.at] for r in self.rows]
 
@@ -127,7 +168,7 @@ class Trainer:
         return round((time.time() - began) / 3, 4)
 
     def _wait(self):
-        if self.device == "cuda":
+        if self.device != "cpu":
             torch.cuda.synchronize()
 
 
@@ -140,7 +181,7 @@ def held_out_loss(model, path, device, most=64, batch=16):
     for at in range(0, len(ids), batch):
         x = torch.from_numpy(ids[at:at + batch]).to(device)
         w = torch.from_numpy(weights[at:at + batch]).to(device)[:, 1:]
-        h = model.hidden(x[:, :-1], torch.bfloat16 if device == "cuda" else torch.float32)
+        h = model.hidden(x[:, :-1], torch.bfloat16 if device != "cpu" else torch.float32)
         losses = F.cross_entropy(F.linear(h, model.embedding.to(h.dtype)).float().transpose(1, 2), x[:, 1:], reduction="none")
         for name, chosen in (("all", w > 0), ("text", w == WEIGHT["text"]), ("middle", w == WEIGHT["middle"]), ("end", w == WEIGHT["end"])):
             total, count = sums.get(name, (0.0, 0))
@@ -148,30 +189,58 @@ def held_out_loss(model, path, device, most=64, batch=16):
     return {name: round(total / max(1, count), 4) for name, (total, count) in sums.items()}
 
 
-def train(arguments, device):
+def start_service(arguments, tokenizer, part):
     work = arguments.work
-    resumed = torch.load(f"{work}/checkpoint.pt", map_location=device, weights_only=False) if os.path.exists(f"{work}/checkpoint.pt") else None
-    part = resumed["part"] if resumed else 0
     with open(f"{work}/cursor", "w") as file:
         file.write(str(part))
     for name in ("stop", "done"):
         if os.path.exists(f"{work}/{name}"):
             os.remove(f"{work}/{name}")
+    return subprocess.Popen([sys.executable, f"{HERE}/samples.py", "--work", work, "--shards", arguments.shards, "--tokenizer", tokenizer,
+                             "--context", str(arguments.context), "--start-part", str(part), *arguments.data_arguments.split()],
+                            stdout=open(f"{work}/data.log", "a"), stderr=subprocess.STDOUT)
+
+
+def train(arguments, device):
+    work = arguments.work
+    resumed = torch.load(f"{work}/checkpoint.pt", map_location=device, weights_only=False) if os.path.exists(f"{work}/checkpoint.pt") else None
+    part = resumed["part"] if resumed else 0
     reader = gguf_file.Reader(arguments.tokenizer_from)
+    if RANK > 0:
+        return run(arguments, device, reader, lambda: not os.path.exists(f"{work}/stop"), resumed, part)
     tokenizer = f"{work}/tokenizer.json"
     with open(tokenizer, "w", encoding="utf-8") as file:
         file.write(gguf_file.tokenizer_json(reader.metadata))
-    service = subprocess.Popen([sys.executable, f"{HERE}/samples.py", "--work", work, "--shards", arguments.shards, "--tokenizer", tokenizer,
-                                "--context", str(arguments.context), "--start-part", str(part), *arguments.data_arguments.split()],
-                               stdout=open(f"{work}/data.log", "a"), stderr=subprocess.STDOUT)
+    service = start_service(arguments, tokenizer, part)
     try:
-        run(arguments, device, reader, service, resumed, part)
+        run(arguments, device, reader, lambda: service.poll() is None, resumed, part)
     finally:
         open(f"{work}/stop", "w").close()
         service.terminate()
 
 
-def run(arguments, device, reader, service, resumed, part):
+class Gradients:
+    """All gradients of a model in one buffer, so that one sum over the processes is enough."""
+
+    def __init__(self, model):
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.flat = torch.zeros(sum(p.numel() for p in self.parameters), device=self.parameters[0].device)
+        at = 0
+        for parameter in self.parameters:
+            parameter.grad = self.flat[at:at + parameter.numel()].view_as(parameter)
+            at += parameter.numel()
+
+
+def state_of(model, muon, adam, **more):
+    return {"model": model.state_dict(), "muon": muon.buffers, "adam": adam.state_dict(), **more}
+
+
+def save(state, work):
+    torch.save(state, f"{work}/checkpoint.tmp")
+    os.replace(f"{work}/checkpoint.tmp", f"{work}/checkpoint.pt")
+
+
+def run(arguments, device, reader, is_running, resumed, part):
     work = arguments.work
     config = Config(vocabulary=len(reader.metadata["tokenizer.ggml.tokens"]), width=arguments.width, layers=arguments.layers,
                     heads=arguments.width // 64, kv_heads=2, ffn=arguments.ffn, context=2048)
@@ -181,7 +250,7 @@ def run(arguments, device, reader, service, resumed, part):
     else:
         model = Model(config)
     model = model.to(device)
-    log(f"{model.count() / 1e6:.1f}M parameters on {device}")
+    log(f"{model.count() / 1e6:.1f}M parameters on {WORLD} x {device}")
     muon, adam = optimizer.build(model, arguments.adam_rate, arguments.decay)
     step, tokens, used = 0, 0, 0.0
     if resumed:
@@ -192,65 +261,69 @@ def run(arguments, device, reader, service, resumed, part):
         step, tokens, used = resumed["step"], resumed["tokens"], resumed["used"]
     trainer = Trainer(model, arguments, device)
     trainer.warm_up()
-    model.zero_grad(set_to_none=True)
-    feed = Feed(work, part, service, device)
-    feed._load()
-    log(f"first rows are here, waited {feed.waited:.1f}s; held out before: {held_out_loss(model, f'{work}/held.npz', device)}")
-    began, last_save, mean, since, counted = time.time(), time.time(), None, time.time(), 0
+    gradients = Gradients(model)
+    feed = Feed(work, part, is_running, device)
+    feed.load()
+    if RANK == 0:
+        log(f"first rows are here, waited {feed.waited:.1f}s; held out before: {held_out_loss(model, f'{work}/held.npz', device)}")
+    agreed(0, device)
+    began, last_save, mean = time.time(), time.time(), None
     rows = trainer.rows * arguments.accumulate
     stretch_end = BEGAN + arguments.stretch_seconds
     total_seconds = arguments.total_seconds or used + stretch_end - began
+    progress, since, counted = 0.0, time.time(), torch.zeros((), dtype=torch.long, device=device)
     while True:
-        progress = (used + time.time() - began) / total_seconds
-        if progress >= 1 or time.time() > stretch_end or step >= arguments.most_steps:
-            break
+        if step % STEPS_BETWEEN == 0 or not resumed and step < 3:
+            over = time.time() > stretch_end or step >= arguments.most_steps
+            progress = agreed(2.0 if over else (used + time.time() - began) / total_seconds, device)
+            if progress >= 1:
+                break
         rate = min(1.0, (step + 1) / arguments.warm_up) * min(1.0, max(0.01, (1 - progress) / (1 - arguments.constant)))
         ids, weights, numbers = feed.take(rows)
         ids, weights = ids.long(), weights.float() / 16
-        total = weights[:, 1:].sum()
+        total = summed(weights[:, 1:].sum())
         loss = torch.zeros((), device=device)
         for at in range(0, rows, trainer.rows):
             end = at + trainer.rows
             piece = trainer.step(ids[at:end], weights[at:end], numbers[at:end, :-1]) / total
             piece.backward()
             loss += piece.detach()
+        summed(gradients.flat)
         norm = torch.nn.utils.clip_grad_norm_([p for g in adam.param_groups for p in g["params"]], 1.0)
         muon.momentum = min(0.95, 0.85 + step / 2000)
         for group in adam.param_groups:
             group["lr"] = arguments.adam_rate * group["scale"] * rate
         muon.step(arguments.muon_rate * rate)
         adam.step()
-        for parameter in model.parameters():
-            parameter.grad = None
+        gradients.flat.zero_()
         step += 1
-        seen = int((ids[:, 1:] != PAD).sum())
-        tokens, counted = tokens + seen, counted + seen
-        value = float(loss)
-        if not np.isfinite(value):
-            raise RuntimeError(f"loss is {value} at step {step}")
-        mean = value if mean is None else 0.95 * mean + 0.05 * value
+        counted += (ids[:, 1:] != PAD).sum()
         if step <= 3 or step % 50 == 0:
+            value, seen = float(summed(loss)), int(summed(counted))
+            counted.zero_()
+            tokens += seen
+            if not np.isfinite(value):
+                raise RuntimeError(f"loss is {value} at step {step}")
+            mean = value if mean is None else 0.8 * mean + 0.2 * value
             log(f"step {step} loss {value:.4f} mean {mean:.4f} rate {rate:.3f} norm {float(norm):.2f} "
-                f"{counted / (time.time() - since) / 1e3:.0f}k tokens/s {tokens / 1e6:.0f}M tokens, {progress:.3f} done, part {feed.part}, waited {feed.waited:.1f}s")
-            since, counted = time.time(), 0
-        if time.time() - last_save > arguments.save_every:
+                f"{seen / (time.time() - since) / 1e3:.0f}k tokens/s {tokens / 1e6:.0f}M tokens, {progress:.3f} done, part {feed.part}, waited {feed.waited:.1f}s")
+            since = time.time()
+        if RANK == 0 and time.time() - last_save > arguments.save_every:
             last_save = time.time()
-            elapsed = used + time.time() - began
-            torch.save({"model": model.state_dict(), "muon": muon.buffers, "adam": adam.state_dict(), "step": step, "tokens": tokens,
-                        "used": elapsed, "part": feed.part}, f"{work}/checkpoint.tmp")
-            os.replace(f"{work}/checkpoint.tmp", f"{work}/checkpoint.pt")
+            save(state_of(model, muon, adam, step=step, tokens=tokens, used=used + time.time() - began, part=feed.part), work)
             log(f"checkpoint; held out {held_out_loss(model, f'{work}/held.npz', device)}")
+    tokens += int(summed(counted))
+    if RANK > 0:
+        return
     elapsed = used + time.time() - began
-    state = {"step": step, "tokens": tokens, "used": elapsed, "config": vars(model.c)}
-    torch.save({"model": model.state_dict(), "muon": muon.buffers, "adam": adam.state_dict(), "part": feed.part, **state}, f"{work}/checkpoint.tmp")
-    os.replace(f"{work}/checkpoint.tmp", f"{work}/checkpoint.pt")
+    save(state_of(model, muon, adam, part=feed.part, step=step, tokens=tokens, used=elapsed, config=vars(model.c)), work)
     held = held_out_loss(model, f"{work}/held.npz", device)
     size = gguf_file.write(f"{work}/trained.gguf", gguf_file.tensors_of(model), lambda n, a: "F32",
                            gguf_file.metadata_for(model.c, reader.metadata["tokenizer.ggml.tokens"], reader.metadata["tokenizer.ggml.token_type"],
                                                   reader.metadata["tokenizer.ggml.merges"], "Q8_0"))
     log(f"stretch ends: {step} steps, {tokens / 1e6:.1f}M tokens in {elapsed:.0f}s, data waited {feed.waited:.1f}s, held out {held}, trained.gguf {size / 2**20:.1f} MiB")
     with open(f"{work}/done", "w") as file:
-        json.dump({"steps": step, "tokens": tokens, "seconds": elapsed, "held_out": held, "finished": elapsed >= total_seconds - 1,
+        json.dump({"steps": step, "tokens": tokens, "seconds": elapsed, "gpus": WORLD, "held_out": held, "finished": elapsed >= total_seconds - 1,
                    "arguments": vars(arguments)}, file, indent=1)
 
 
@@ -283,7 +356,14 @@ def main():
     os.makedirs(arguments.work, exist_ok=True)
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")
-    train(arguments, "cuda" if torch.cuda.is_available() else "cpu")
+    device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    if device != "cpu":
+        torch.cuda.set_device(device)
+    if WORLD > 1:
+        dist.init_process_group("gloo" if device == "cpu" else "nccl")
+    train(arguments, device)
+    if WORLD > 1:
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-//! Activations as 8-bit integers, in the two layouts that the kernels of `k_quants` and `q8_0` read: row by row for few
-//! rows, and in tiles of eight rows, interleaved so that each vector lane holds a row of its own.
+//! Activations as 8-bit integers, in the layouts that the kernels of `k_quants` and `q8_0` read: row by row for few rows, and
+//! in tiles of eight or sixteen rows, interleaved so that each vector lane holds a row of its own.
 
 use super::ops::dispatched;
 
@@ -9,6 +9,8 @@ pub const WIDE: usize = 256;
 pub const NARROW: usize = 32;
 /// Rows of a tile.
 pub const TILE_ROWS: usize = 8;
+/// Rows of a tile for AVX-512.
+pub const LONG_TILE_ROWS: usize = 16;
 const LANES: usize = 8;
 
 /// 256 activations of a row: `float = scale * value`, the largest magnitude is 127.
@@ -21,17 +23,17 @@ pub struct WideBlock {
     pub scale: f32,
 }
 
-/// 256 activations of eight rows.
+/// 256 activations of some rows.
 #[derive(Clone, Copy)]
-#[repr(C, align(32))]
-pub struct WideTile {
+#[repr(C, align(64))]
+pub struct WideTile<const ROWS: usize> {
     /// `[four elements][row][element]`.
-    pub values: [[[i8; 4]; TILE_ROWS]; WIDE / 4],
+    pub values: [[[i8; 4]; ROWS]; WIDE / 4],
     /// Sums of 16 values, two neighbours of a row together: `[pair][row][which]`.
-    pub sums_of_16: [[[i16; 2]; TILE_ROWS]; 8],
+    pub sums_of_16: [[[i16; 2]; ROWS]; 8],
     /// Sums of 32 values, likewise.
-    pub sums_of_32: [[[i16; 2]; TILE_ROWS]; 4],
-    pub scales: [f32; TILE_ROWS],
+    pub sums_of_32: [[[i16; 2]; ROWS]; 4],
+    pub scales: [f32; ROWS],
 }
 
 /// 32 activations of a row: `float = scale * value`.
@@ -51,29 +53,42 @@ pub struct NarrowTile {
     pub scales: [f32; TILE_ROWS],
 }
 
+/// 32 activations of sixteen rows.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub struct ByteTile {
+    /// `[four elements][row][element]`.
+    pub values: [[[i8; 4]; LONG_TILE_ROWS]; NARROW / 4],
+    /// What 128 added to each weight adds to a row's sum, negated.
+    pub excess: [i32; LONG_TILE_ROWS],
+    pub scales: [f32; LONG_TILE_ROWS],
+}
+
 /// A layout of activations.
 pub trait Activations: Copy + Send + Sync {
     /// Elements a block.
     const ELEMENTS: usize;
-    type Tile: Copy + Send + Sync;
     const ZERO: Self;
-    const ZERO_TILE: Self::Tile;
+    type Tile: Tile<Self>;
+    /// For AVX-512.
+    type LongTile: Tile<Self>;
     /// Quantizes one block of `ELEMENTS` floats.
     fn quantize(floats: &[f32]) -> Self;
-    /// Interleaves the blocks at one place of up to eight rows; missing rows become zero.
-    fn pack(rows: &[Self], tile: &mut Self::Tile);
+}
+
+/// Blocks at one place of several rows.
+pub trait Tile<A>: Copy + Send + Sync {
+    const ROWS: usize;
+    const ZERO: Self;
+    /// Interleaves the blocks of up to `ROWS` rows; missing rows become zero.
+    fn pack(&mut self, rows: &[A]);
 }
 
 impl Activations for WideBlock {
     const ELEMENTS: usize = WIDE;
-    type Tile = WideTile;
     const ZERO: Self = Self { values: [0; WIDE], sums: [0; 16], scale: 0.0 };
-    const ZERO_TILE: WideTile = WideTile {
-        values: [[[0; 4]; TILE_ROWS]; WIDE / 4],
-        sums_of_16: [[[0; 2]; TILE_ROWS]; 8],
-        sums_of_32: [[[0; 2]; TILE_ROWS]; 4],
-        scales: [0.0; TILE_ROWS],
-    };
+    type Tile = WideTile<TILE_ROWS>;
+    type LongTile = WideTile<LONG_TILE_ROWS>;
 
     fn quantize(floats: &[f32]) -> Self {
         let mut block = Self::ZERO;
@@ -83,44 +98,78 @@ impl Activations for WideBlock {
         }
         block
     }
+}
 
-    fn pack(rows: &[Self], tile: &mut WideTile) {
-        for row in 0..TILE_ROWS {
-            let block = rows.get(row).unwrap_or(&Self::ZERO);
-            for (to, from) in tile.values.iter_mut().zip(block.values.as_chunks::<4>().0) {
+impl<const ROWS: usize> Tile<WideBlock> for WideTile<ROWS> {
+    const ROWS: usize = ROWS;
+    const ZERO: Self = Self {
+        values: [[[0; 4]; ROWS]; WIDE / 4],
+        sums_of_16: [[[0; 2]; ROWS]; 8],
+        sums_of_32: [[[0; 2]; ROWS]; 4],
+        scales: [0.0; ROWS],
+    };
+
+    fn pack(&mut self, rows: &[WideBlock]) {
+        for row in 0..ROWS {
+            let block = rows.get(row).unwrap_or(&WideBlock::ZERO);
+            for (to, from) in self.values.iter_mut().zip(block.values.as_chunks::<4>().0) {
                 to[row] = *from;
             }
-            for (to, from) in tile.sums_of_16.iter_mut().zip(block.sums.as_chunks::<2>().0) {
+            for (to, from) in self.sums_of_16.iter_mut().zip(block.sums.as_chunks::<2>().0) {
                 to[row] = *from;
             }
-            for (to, from) in tile.sums_of_32.iter_mut().zip(block.sums.as_chunks::<4>().0) {
+            for (to, from) in self.sums_of_32.iter_mut().zip(block.sums.as_chunks::<4>().0) {
                 to[row] = [from[0] + from[1], from[2] + from[3]];
             }
-            tile.scales[row] = block.scale;
+            self.scales[row] = block.scale;
         }
     }
 }
 
 impl Activations for NarrowBlock {
     const ELEMENTS: usize = NARROW;
-    type Tile = NarrowTile;
     const ZERO: Self = Self { values: [0; NARROW], scale: 0.0 };
-    const ZERO_TILE: NarrowTile =
-        NarrowTile { values: [[[0; 2]; TILE_ROWS]; NARROW / 2], scales: [0.0; TILE_ROWS] };
+    type Tile = NarrowTile;
+    type LongTile = ByteTile;
 
     fn quantize(floats: &[f32]) -> Self {
         let mut block = Self::ZERO;
         block.scale = to_integers(floats, &mut block.values);
         block
     }
+}
 
-    fn pack(rows: &[Self], tile: &mut NarrowTile) {
+impl Tile<NarrowBlock> for NarrowTile {
+    const ROWS: usize = TILE_ROWS;
+    const ZERO: Self = Self { values: [[[0; 2]; TILE_ROWS]; NARROW / 2], scales: [0.0; TILE_ROWS] };
+
+    fn pack(&mut self, rows: &[NarrowBlock]) {
         for row in 0..TILE_ROWS {
-            let block = rows.get(row).unwrap_or(&Self::ZERO);
-            for (to, from) in tile.values.iter_mut().zip(block.values.as_chunks::<2>().0) {
+            let block = rows.get(row).unwrap_or(&NarrowBlock::ZERO);
+            for (to, from) in self.values.iter_mut().zip(block.values.as_chunks::<2>().0) {
                 to[row] = from.map(i16::from);
             }
-            tile.scales[row] = block.scale;
+            self.scales[row] = block.scale;
+        }
+    }
+}
+
+impl Tile<NarrowBlock> for ByteTile {
+    const ROWS: usize = LONG_TILE_ROWS;
+    const ZERO: Self = Self {
+        values: [[[0; 4]; LONG_TILE_ROWS]; NARROW / 4],
+        excess: [0; LONG_TILE_ROWS],
+        scales: [0.0; LONG_TILE_ROWS],
+    };
+
+    fn pack(&mut self, rows: &[NarrowBlock]) {
+        for row in 0..LONG_TILE_ROWS {
+            let block = rows.get(row).unwrap_or(&NarrowBlock::ZERO);
+            for (to, from) in self.values.iter_mut().zip(block.values.as_chunks::<4>().0) {
+                to[row] = *from;
+            }
+            self.excess[row] = -128 * block.values.iter().map(|value| i32::from(*value)).sum::<i32>();
+            self.scales[row] = block.scale;
         }
     }
 }
@@ -142,6 +191,21 @@ dispatched! {
         }
         maximum / 127.0
     }
+}
+
+/// `[row][block]` as tiles, `[tile][block]`.
+#[cfg(test)]
+pub fn packed<A: Activations, T: Tile<A>>(activations: &[A], rows: usize) -> Vec<T> {
+    let blocks = activations.len() / rows;
+    let mut tiles = vec![T::ZERO; rows.div_ceil(T::ROWS) * blocks];
+    for (index, tile) in tiles.iter_mut().enumerate() {
+        let first = index / blocks * T::ROWS;
+        let part: Vec<A> = (first..rows.min(first + T::ROWS))
+            .map(|row| activations[row * blocks + index % blocks])
+            .collect();
+        tile.pack(&part);
+    }
+    tiles
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use half::{f16, slice::HalfFloatSliceExt};
 
 #[cfg(target_arch = "x86_64")]
-use super::attention_avx2;
+use super::{attention_avx2, attention_avx512, instructions::Instructions};
 use super::{
     ops::{fast_exp, fused},
     shared_mut::SharedMut,
@@ -288,7 +288,7 @@ struct Tile<'a> {
 struct Scratch {
     /// `[four states][dimension][state]`, scaled; states that fill up the last four are zero.
     queries: Vec<[f32; TOGETHER]>,
-    /// `[dimension][token]` of one block.
+    /// `[block][dimension][token]` of one chunk.
     keys: Vec<f32>,
     /// `[token][dimension]` of one chunk.
     values: Vec<f32>,
@@ -306,7 +306,7 @@ impl Scratch {
     fn new(dimension: usize, states: usize) -> Self {
         Self {
             queries: vec![[0.0; TOGETHER]; states.div_ceil(TOGETHER) * dimension],
-            keys: vec![0.0; BLOCK_SIZE * dimension],
+            keys: vec![0.0; CHUNK * dimension],
             values: vec![0.0; CHUNK * dimension],
             weights: vec![[0.0; CHUNK]; states.next_multiple_of(TOGETHER)],
             factors: vec![(0.0, 0.0); states],
@@ -344,27 +344,27 @@ fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
         let count = CHUNK.min(last + 1 - chunk_start);
         let chunk_blocks = &tile.span.blocks[chunk_start / BLOCK_SIZE..=last / BLOCK_SIZE];
         let (blocks, later) = chunk_blocks.split_at(count.div_ceil(BLOCK_SIZE));
-        for &block in later.iter().take(CHUNK / BLOCK_SIZE) {
-            let at = tile.kv.shape.offset(block, tile.head);
-            prefetch(&tile.kv.keys[tile.layer], at, BLOCK_SIZE * dimension);
-            prefetch(&tile.kv.values[tile.layer], at, BLOCK_SIZE * dimension);
-        }
+        // The next chunk's keys are asked for now and its values after the scores: all at once would stop the processor.
+        let ask = |planes: &[Plane]| {
+            for &block in later.iter().take(CHUNK / BLOCK_SIZE) {
+                let at = tile.kv.shape.offset(block, tile.head);
+                prefetch(&planes[tile.layer], at, BLOCK_SIZE * dimension);
+            }
+        };
+        ask(&tile.kv.keys);
         // Half floats are converted as they are read where one group of queries reads them, before where several do.
         #[cfg(target_arch = "x86_64")]
         let halves = tile.halves(states, blocks, count);
         #[cfg(target_arch = "x86_64")]
         if let Some(halves) = &halves {
-            for (index, keys) in halves.keys.iter().enumerate().take(blocks.len()) {
-                let queries = &scratch.queries[..dimension];
-                // SAFETY: `halves` are only there where the CPU has AVX2, FMA and F16C.
-                unsafe { attention_avx2::scores(queries, keys, index * BLOCK_SIZE, &mut scratch.weights) };
-            }
+            scores(&scratch.queries[..dimension], &halves.keys[..blocks.len()], &mut scratch.weights);
         }
         #[cfg(not(target_arch = "x86_64"))]
         let halves = None::<()>;
         if halves.is_none() {
             scratch.read_and_score(tile, blocks, count, seen.start / TOGETHER..states.div_ceil(TOGETHER));
         }
+        ask(&tile.kv.values);
         for state in seen.clone() {
             let position = tile.span.start + tile.rows.start + state / tile.group;
             let visible = CHUNK.min(position + 1 - chunk_start);
@@ -432,17 +432,21 @@ impl Scratch {
         groups: std::ops::Range<usize>,
     ) {
         let dimension = tile.kv.shape.head_dimension;
+        let length = BLOCK_SIZE * dimension;
         for (index, &block) in blocks.iter().enumerate() {
             let at = tile.kv.shape.offset(block, tile.head);
-            read(&tile.kv.keys[tile.layer], at, &mut self.keys);
-            let value_at = index * BLOCK_SIZE * dimension;
-            let value_end = (value_at + BLOCK_SIZE * dimension).min(count * dimension);
-            read(&tile.kv.values[tile.layer], at, &mut self.values[value_at..value_end]);
-            let keys = self.keys.as_chunks::<BLOCK_SIZE>().0;
-            for group in groups.clone() {
-                let queries = &self.queries[group * dimension..(group + 1) * dimension];
-                scores(queries, keys, index * BLOCK_SIZE, &mut self.weights[group * TOGETHER..]);
-            }
+            let first = index * length;
+            read(&tile.kv.keys[tile.layer], at, &mut self.keys[first..first + length]);
+            let end = (first + length).min(count * dimension);
+            read(&tile.kv.values[tile.layer], at, &mut self.values[first..end]);
+        }
+        let mut keys: [&[[f32; BLOCK_SIZE]]; CHUNK / BLOCK_SIZE] = [&[]; CHUNK / BLOCK_SIZE];
+        for (keys, block) in keys.iter_mut().zip(self.keys.chunks_exact(length)) {
+            *keys = block.as_chunks().0;
+        }
+        for group in groups {
+            let queries = &self.queries[group * dimension..(group + 1) * dimension];
+            scores(queries, &keys[..blocks.len()], &mut self.weights[group * TOGETHER..]);
         }
     }
 }
@@ -459,41 +463,70 @@ fn weigh_all<T: Stored>(
         let factors = &scratch.factors[state..];
         let sums = &mut scratch.accumulated[state * dimension..];
         state += match states.end - state {
+            #[cfg(target_arch = "x86_64")]
+            4.. if has_avx512() => weigh::<T, 4>(weights, factors, values, dimension, sums),
             2.. => weigh::<T, 2>(weights, factors, values, dimension, sums),
             _ => weigh::<T, 1>(weights, factors, values, dimension, sums),
         };
     }
 }
 
-/// `weights[q][at + t] = queries[q] . keys[t]` for a few queries and a block's tokens; both are given by dimension.
-pub(super) fn scores(
+/// `weights[q][t] = queries[q] . keys[t]` for a few queries and the tokens of some blocks; both are given by dimension.
+fn scores<T: Stored>(
     queries: &[[f32; TOGETHER]],
-    keys: &[[f32; BLOCK_SIZE]],
-    at: usize,
+    blocks: &[&[[T; BLOCK_SIZE]]],
     weights: &mut [[f32; CHUNK]],
 ) {
     #[cfg(target_arch = "x86_64")]
-    if super::ops::has_avx2() {
-        // SAFETY: the CPU has AVX2 and FMA.
-        return unsafe { attention_avx2::scores(queries, keys, at, weights) };
-    }
-    let mut sums = [[0f32; BLOCK_SIZE]; TOGETHER];
-    for (query, key) in queries.iter().zip(keys) {
-        for (sums, x) in sums.iter_mut().zip(query) {
-            for (sum, key) in sums.iter_mut().zip(key) {
-                *sum = fused(*x, *key, *sum);
+    if has_avx512() {
+        // SAFETY: the CPU has AVX2, FMA, F16C and AVX-512.
+        unsafe {
+            if let &[a, b, c, d] = blocks {
+                return attention_avx512::scores(queries, [a, b, c, d], 0, weights);
+            }
+            for (index, keys) in blocks.iter().enumerate() {
+                attention_avx512::scores(queries, [keys], index * BLOCK_SIZE, weights);
             }
         }
+        return;
     }
-    for (sums, weights) in sums.iter().zip(weights) {
-        weights[at..at + BLOCK_SIZE].copy_from_slice(sums);
+    for (index, keys) in blocks.iter().enumerate() {
+        let at = index * BLOCK_SIZE;
+        #[cfg(target_arch = "x86_64")]
+        if super::ops::has_avx2() {
+            // SAFETY: the CPU has AVX2, FMA and F16C.
+            unsafe { attention_avx2::scores(queries, keys, at, weights) };
+            continue;
+        }
+        let mut sums = [[0f32; BLOCK_SIZE]; TOGETHER];
+        for (query, key) in queries.iter().zip(*keys) {
+            for (sums, x) in sums.iter_mut().zip(query) {
+                for (sum, key) in sums.iter_mut().zip(key) {
+                    *sum = fused(*x, (*key).into(), *sum);
+                }
+            }
+        }
+        for (sums, weights) in sums.iter().zip(&mut *weights) {
+            weights[at..at + BLOCK_SIZE].copy_from_slice(sums);
+        }
     }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn has_avx512() -> bool {
+    Instructions::chosen() == Some(Instructions::Avx512Vnni)
 }
 
 /// Turns a chunk's scores into exponentials relative to their maximum; the ones from `visible` on become zero.
 /// Returns the maximum and the sum.
 pub(super) fn exponentials(scores: &mut [f32; CHUNK], visible: usize) -> (f32, f32) {
     scores[visible..].fill(f32::NEG_INFINITY);
+    #[cfg(target_arch = "x86_64")]
+    if has_avx512() {
+        // SAFETY: the CPU has AVX2, FMA and AVX-512.
+        return unsafe { attention_avx512::exponentials(scores) };
+    }
     #[cfg(target_arch = "x86_64")]
     if super::ops::has_avx2() {
         // SAFETY: the CPU has AVX2 and FMA.
@@ -521,6 +554,21 @@ fn weigh<T: Stored, const Q: usize>(
     sums: &mut [f32],
 ) -> usize {
     let mut at = 0;
+    #[cfg(target_arch = "x86_64")]
+    if has_avx512() {
+        while at + 2 * LANES <= dimension {
+            // SAFETY: the CPU has AVX2, FMA, F16C and AVX-512.
+            unsafe {
+                if at + 8 * LANES <= dimension {
+                    attention_avx512::weigh::<T, Q, 4>(weights, factors, values, dimension, at, sums);
+                    at += 8 * LANES;
+                } else {
+                    attention_avx512::weigh::<T, Q, 1>(weights, factors, values, dimension, at, sums);
+                    at += 2 * LANES;
+                }
+            }
+        }
+    }
     #[cfg(target_arch = "x86_64")]
     if super::ops::has_avx2() {
         while at + LANES <= dimension {

@@ -15,6 +15,9 @@ pub trait Element: Copy + Into<f32> {
     /// # Safety
     /// `at` points to eight readable elements; the CPU has AVX2 and F16C.
     unsafe fn load(at: *const Self) -> __m256;
+    /// # Safety
+    /// `at` points to sixteen readable elements; the CPU has AVX-512 F.
+    unsafe fn load_long(at: *const Self) -> __m512;
 }
 
 impl Element for f32 {
@@ -23,6 +26,12 @@ impl Element for f32 {
         // SAFETY: as the function's contract.
         unsafe { _mm256_loadu_ps(at) }
     }
+
+    #[inline(always)]
+    unsafe fn load_long(at: *const Self) -> __m512 {
+        // SAFETY: as the function's contract.
+        unsafe { _mm512_loadu_ps(at) }
+    }
 }
 
 impl Element for f16 {
@@ -30,6 +39,12 @@ impl Element for f16 {
     unsafe fn load(at: *const Self) -> __m256 {
         // SAFETY: as the function's contract.
         unsafe { _mm256_cvtph_ps(_mm_loadu_si128(at.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_long(at: *const Self) -> __m512 {
+        // SAFETY: as the function's contract.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(at.cast())) }
     }
 }
 

@@ -1,14 +1,15 @@
-//! Which instruction set the kernels for prompts use.
+//! Which instruction set the kernels use.
 
 use std::sync::OnceLock;
 
-/// What the tile kernels of `k_quants` and `q8_0` can be run with. The CPU has AVX2, FMA and F16C in any case.
+/// What the kernels for weights and attention can be run with. The CPU has AVX2, FMA and F16C in any case. The results' bits
+/// do not depend on it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Instructions {
     Avx2,
     /// AVX-VNNI: Intel's client processors since Alder Lake, AMD's since Zen 5.
     AvxVnni,
-    /// AVX-512 VNNI and VL: Intel's servers since Cascade Lake, AMD's since Zen 4.
+    /// AVX-512 with BW, VL and VNNI: Intel's servers since Cascade Lake, AMD's since Zen 4.
     Avx512Vnni,
 }
 
@@ -31,7 +32,10 @@ impl Instructions {
                 Self::Avx2 => true,
                 Self::AvxVnni => is_x86_feature_detected!("avxvnni"),
                 Self::Avx512Vnni => {
-                    is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vl")
+                    is_x86_feature_detected!("avx512f")
+                        && is_x86_feature_detected!("avx512bw")
+                        && is_x86_feature_detected!("avx512vl")
+                        && is_x86_feature_detected!("avx512vnni")
                 }
             }
     }

@@ -1,4 +1,4 @@
-//! Dot products of k-quantized weights with 8-bit activations for CPUs with AVX2.
+//! Dot products of k-quantized weights with 8-bit activations for CPUs with AVX2, and the way to the kernels for more.
 //!
 //! candle's kernels unpack a weight block for every activation row. These read the file's own layout too, but unpack a
 //! block once for all rows that are multiplied with it. For few rows (decoding), a vector holds parts of one row's sum,
@@ -13,10 +13,11 @@ use std::arch::x86_64::*;
 use candle_core::quantized::GgmlDType;
 
 use super::{
-    activations::{TILE_ROWS, WideBlock, WideTile},
+    activations::{LONG_TILE_ROWS, TILE_ROWS, WideBlock, WideTile},
     instructions::Instructions,
-    tiles_vnni::{avx, avx512},
+    rows_avx512, tiles_vnni,
     unpack::{Q4K, Q5K, Q6K, WeightBlock, spread},
+    unpack_avx512::PairedBlock,
 };
 
 /// Whether these kernels handle this type on this CPU.
@@ -33,14 +34,17 @@ pub(super) const TILE_FEATURES: usize = 2;
 /// Most tiles that one call of [`dot_tiles`] takes.
 pub const MOST_TILES: usize = 4;
 
-/// `[tile][activation row][weight row]`
-pub type TileProducts = [[[f32; FEATURES]; TILE_ROWS]; MOST_TILES];
+/// `[activation row][weight row]`, the rows of one tile after those of the other.
+pub type TiledProducts = [[f32; FEATURES]; MOST_TILES * LONG_TILE_ROWS];
+/// None yet.
+pub const NO_PRODUCTS: TiledProducts = [[0.0; FEATURES]; MOST_TILES * LONG_TILE_ROWS];
 
 /// `out[r][f] = weights[f] . activations[r]` for up to [`FEATURES`] weight rows and up to [`MOST_ROWS`] rows of
 /// activations. `weights` are whole rows of the matrix in the file's layout, `activations` is `[row][block]`.
-/// Requires [`is_supported`].
+/// Requires [`is_supported`] and `instructions`; the result's bits do not depend on them.
 pub fn dot_rows(
     dtype: GgmlDType,
+    instructions: Instructions,
     weights: &[u8],
     features: usize,
     activations: &[WideBlock],
@@ -48,26 +52,25 @@ pub fn dot_rows(
     out: &mut [[f32; FEATURES]; MOST_ROWS],
 ) {
     assert!(is_supported(dtype) && (1..=FEATURES).contains(&features));
-    // SAFETY: the CPU has AVX2, FMA and F16C (`is_supported`).
-    unsafe {
-        match dtype {
-            GgmlDType::Q4K => rows_of::<Q4K>(weights, features, activations, rows, out),
-            GgmlDType::Q5K => rows_of::<Q5K>(weights, features, activations, rows, out),
-            _ => rows_of::<Q6K>(weights, features, activations, rows, out),
-        }
+    assert!(instructions.is_available());
+    match dtype {
+        GgmlDType::Q4K => rows_of::<Q4K>(instructions, weights, features, activations, rows, out),
+        GgmlDType::Q5K => rows_of::<Q5K>(instructions, weights, features, activations, rows, out),
+        _ => rows_of::<Q6K>(instructions, weights, features, activations, rows, out),
     }
 }
 
-/// `out[t][r][f] = weights[f] . row r of tiles[t]` for up to [`FEATURES`] weight rows and up to [`MOST_TILES`] tiles.
-/// `tiles` is `[tile][block]`. Requires [`is_supported`] and `instructions`; the result's bits do not depend on them.
+/// `out[t * 8 + r][f] = weights[f] . row r of tiles[t]` for up to [`FEATURES`] weight rows and up to [`MOST_TILES`] tiles.
+/// `tiles` is `[tile][block]`. Requires [`is_supported`] and `instructions`, of which those beyond AVX-VNNI have tiles of their
+/// own (`tiles_avx512`); the result's bits do not depend on them.
 pub fn dot_tiles(
     dtype: GgmlDType,
     instructions: Instructions,
     weights: &[u8],
     features: usize,
-    tiles: &[WideTile],
+    tiles: &[WideTile<TILE_ROWS>],
     count: usize,
-    out: &mut TileProducts,
+    out: &mut TiledProducts,
 ) {
     assert!(is_supported(dtype) && (1..=FEATURES).contains(&features));
     assert!(instructions.is_available());
@@ -81,8 +84,9 @@ pub fn dot_tiles(
     }
 }
 
-#[target_feature(enable = "avx2,fma,f16c")]
-fn rows_of<W: WeightBlock>(
+/// The CPU has `instructions`.
+fn rows_of<W: PairedBlock>(
+    instructions: Instructions,
     weights: &[u8],
     features: usize,
     activations: &[WideBlock],
@@ -95,15 +99,26 @@ fn rows_of<W: WeightBlock>(
     // Missing weight rows repeat the last one.
     let starts: [*const u8; FEATURES] =
         std::array::from_fn(|feature| weights[feature.min(features - 1) * row_bytes..].as_ptr());
-    // SAFETY: each start is followed by `blocks` blocks, and `activations` holds `rows * blocks` (asserted).
-    unsafe {
-        match rows {
-            1 => rows_kernel::<W, 1>(&starts, activations, blocks, out),
-            2 => rows_kernel::<W, 2>(&starts, activations, blocks, out),
-            3 => rows_kernel::<W, 3>(&starts, activations, blocks, out),
-            MOST_ROWS => rows_kernel::<W, MOST_ROWS>(&starts, activations, blocks, out),
-            _ => unreachable!("{rows} rows"),
-        }
+    macro_rules! run {
+        ($rows:expr) => {
+            // SAFETY: the caller vouches for the instructions; each start is followed by `blocks` blocks, and `activations`
+            // holds `rows * blocks` (asserted).
+            unsafe {
+                match instructions {
+                    Instructions::Avx512Vnni => {
+                        rows_avx512::wide_kernel::<W, { $rows }>(&starts, activations, blocks, out)
+                    }
+                    _ => rows_kernel::<W, { $rows }>(&starts, activations, blocks, out),
+                }
+            }
+        };
+    }
+    match rows {
+        1 => run!(1),
+        2 => run!(2),
+        3 => run!(3),
+        MOST_ROWS => run!(MOST_ROWS),
+        _ => unreachable!("{rows} rows"),
     }
 }
 
@@ -191,7 +206,7 @@ pub(super) fn sum_each(v: &[__m256i; 8]) -> __m256i {
 /// `out[i][j] = rows[j][i]`
 #[inline]
 #[target_feature(enable = "avx2")]
-fn transpose(rows: [__m256; 8], out: &mut [[f32; 8]; 8]) {
+pub(super) fn transpose(rows: [__m256; 8], out: &mut [[f32; 8]; 8]) {
     let mut pairs = [_mm256_setzero_ps(); 8];
     for i in 0..4 {
         pairs[2 * i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
@@ -220,7 +235,8 @@ fn transpose(rows: [__m256; 8], out: &mut [[f32; 8]; 8]) {
 /// Stores the sums of the first `count` tiles.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(super) fn store(sums: &AllTileSums, count: usize, out: &mut TileProducts) {
+pub(super) fn store(sums: &AllTileSums, count: usize, out: &mut TiledProducts) {
+    let (out, _) = out.as_chunks_mut::<TILE_ROWS>();
     for tile in 0..count {
         let mut rows = [_mm256_setzero_ps(); FEATURES];
         for (feature, row) in rows.iter_mut().enumerate() {
@@ -290,9 +306,9 @@ unsafe fn tiles_of<W: WeightBlock>(
     instructions: Instructions,
     weights: &[u8],
     features: usize,
-    tiles: &[WideTile],
+    tiles: &[WideTile<TILE_ROWS>],
     count: usize,
-    out: &mut TileProducts,
+    out: &mut TiledProducts,
 ) {
     let row_bytes = weights.len() / features;
     let blocks = row_bytes / W::BYTES;
@@ -324,16 +340,14 @@ unsafe fn tiles_of<W: WeightBlock>(
                     let two = || [at, at.add(blocks)];
                     let is_last = count - tile == 1;
                     tile += match (instructions, is_last) {
-                        (Instructions::Avx2, false) => tile_kernel::<W, 2>(spread, two(), tile, sums),
-                        (Instructions::Avx2, true) => tile_kernel::<W, 1>(spread, [at], tile, sums),
-                        (Instructions::AvxVnni, false) => avx::wide_kernel::<W, 2>(spread, two(), tile, sums),
-                        (Instructions::AvxVnni, true) => avx::wide_kernel::<W, 1>(spread, [at], tile, sums),
-                        (Instructions::Avx512Vnni, false) => {
-                            avx512::wide_kernel::<W, 2>(spread, two(), tile, sums)
+                        (Instructions::AvxVnni, false) => {
+                            tiles_vnni::wide_kernel::<W, 2>(spread, two(), tile, sums)
                         }
-                        (Instructions::Avx512Vnni, true) => {
-                            avx512::wide_kernel::<W, 1>(spread, [at], tile, sums)
+                        (Instructions::AvxVnni, true) => {
+                            tiles_vnni::wide_kernel::<W, 1>(spread, [at], tile, sums)
                         }
+                        (_, false) => tile_kernel::<W, 2>(spread, two(), tile, sums),
+                        (_, true) => tile_kernel::<W, 1>(spread, [at], tile, sums),
                     };
                 }
             }
@@ -350,7 +364,7 @@ unsafe fn tiles_of<W: WeightBlock>(
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn tile_kernel<W: WeightBlock, const TILES: usize>(
     weights: &[Spread; TILE_FEATURES],
-    tiles: [*const WideTile; TILES],
+    tiles: [*const WideTile<TILE_ROWS>; TILES],
     first: usize,
     sums: &mut TileSums,
 ) -> usize {
@@ -397,7 +411,7 @@ unsafe fn tile_kernel<W: WeightBlock, const TILES: usize>(
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn add_block<W: WeightBlock, const TILES: usize>(
     weights: &[Spread; TILE_FEATURES],
-    tiles: [*const WideTile; TILES],
+    tiles: [*const WideTile<TILE_ROWS>; TILES],
     totals: &[[__m256i; TILES]; TILE_FEATURES],
     sums: &mut TileSums,
     first: usize,
@@ -433,7 +447,10 @@ mod tests {
     use candle_core::quantized::{GgmlType, k_quants};
 
     use super::*;
-    use crate::cpu::activations::{Activations, WIDE};
+    use crate::cpu::{
+        activations::{Activations, WIDE, packed},
+        tiles_avx512,
+    };
 
     fn available() -> impl Iterator<Item = Instructions> {
         Instructions::ALL.into_iter().filter(|instructions| instructions.is_available())
@@ -466,7 +483,8 @@ mod tests {
             let count = MOST_ROWS.min(rows - first);
             let mut out = [[0.0; FEATURES]; MOST_ROWS];
             let part = &activations[first * blocks..(first + count) * blocks];
-            dot_rows(dtype, as_bytes(&weights), features, part, count, &mut out);
+            let instructions = Instructions::Avx2;
+            dot_rows(dtype, instructions, as_bytes(&weights), features, part, count, &mut out);
             for (feature, ours) in ours.iter_mut().enumerate() {
                 (0..count).for_each(|row| ours[first + row] = out[row][feature]);
             }
@@ -485,25 +503,44 @@ mod tests {
                 );
             }
         }
-        let mut tiles = vec![WideBlock::ZERO_TILE; rows.div_ceil(TILE_ROWS) * blocks];
-        for (index, tile) in tiles.iter_mut().enumerate() {
-            let first = index / blocks * TILE_ROWS;
-            let rows: Vec<WideBlock> = (first..rows.min(first + TILE_ROWS))
-                .map(|row| activations[row * blocks + index % blocks])
-                .collect();
-            WideBlock::pack(&rows, tile);
-        }
         for instructions in available() {
-            let mut out = TileProducts::default();
-            let count = rows.div_ceil(TILE_ROWS);
-            dot_tiles(dtype, instructions, as_bytes(&weights), features, &tiles, count, &mut out);
-            for (feature, ours) in ours.iter().enumerate() {
-                for (row, expected) in ours.iter().enumerate() {
-                    let tiled = out[row / TILE_ROWS][row % TILE_ROWS][feature];
-                    assert_eq!(tiled.to_bits(), expected.to_bits(), "{dtype:?}, {instructions:?}");
+            let tiled = tiled(dtype, instructions, as_bytes(&weights), features, &activations, rows);
+            for first in 0..rows {
+                let count = MOST_ROWS.min(rows - first);
+                let mut out = [[0.0; FEATURES]; MOST_ROWS];
+                let part = &activations[first * blocks..(first + count) * blocks];
+                dot_rows(dtype, instructions, as_bytes(&weights), features, part, count, &mut out);
+                for (feature, ours) in ours.iter().enumerate() {
+                    let expected = ours[first].to_bits();
+                    assert_eq!(tiled[first][feature].to_bits(), expected, "{dtype:?}, {instructions:?}");
+                    for (row, expected) in ours[first..first + count].iter().enumerate() {
+                        let value = out[row][feature];
+                        assert_eq!(value.to_bits(), expected.to_bits(), "{dtype:?}, {instructions:?}");
+                    }
                 }
             }
         }
+    }
+
+    /// The products by the tile kernels.
+    fn tiled(
+        dtype: GgmlDType,
+        instructions: Instructions,
+        weights: &[u8],
+        features: usize,
+        activations: &[WideBlock],
+        rows: usize,
+    ) -> TiledProducts {
+        let mut out = NO_PRODUCTS;
+        if instructions == Instructions::Avx512Vnni {
+            let tiles: Vec<WideTile<LONG_TILE_ROWS>> = packed(activations, rows);
+            tiles_avx512::dot_wide(dtype, weights, features, &tiles, rows.div_ceil(LONG_TILE_ROWS), &mut out);
+        } else {
+            let tiles: Vec<WideTile<TILE_ROWS>> = packed(activations, rows);
+            let count = rows.div_ceil(TILE_ROWS);
+            dot_tiles(dtype, instructions, weights, features, &tiles, count, &mut out);
+        }
+        out
     }
 
     #[test]
@@ -542,15 +579,12 @@ mod tests {
                 63.0
             };
             let activation = WideBlock::quantize(&[127.0; WIDE]);
-            let mut out = [[0.0; FEATURES]; MOST_ROWS];
-            dot_rows(dtype, &block, 1, &[activation], 1, &mut out);
             let exact = multiplier * largest * 127.0 * WIDE as f32;
             for instructions in available() {
-                let mut tiled = TileProducts::default();
-                let mut tile = WideBlock::ZERO_TILE;
-                WideBlock::pack(&[activation; TILE_ROWS], &mut tile);
-                dot_tiles(dtype, instructions, &block, 1, &[tile], 1, &mut tiled);
-                for value in [out[0][0], tiled[0][0][0], tiled[0][7][0]] {
+                let mut out = [[0.0; FEATURES]; MOST_ROWS];
+                dot_rows(dtype, instructions, &block, 1, &[activation], 1, &mut out);
+                let tiled = tiled(dtype, instructions, &block, 1, &[activation; TILE_ROWS], TILE_ROWS);
+                for value in [out[0][0], tiled[0][0], tiled[TILE_ROWS - 1][0]] {
                     assert!((value / exact - 1.0).abs() < 1e-6, "{dtype:?}: {value} not {exact}");
                 }
             }

@@ -19,15 +19,15 @@ use half::slice::HalfFloatSliceExt;
 
 #[cfg(target_arch = "x86_64")]
 use super::{
-    activations::{Activations, NarrowBlock, TILE_ROWS, WideBlock},
+    activations::{Activations, LONG_TILE_ROWS, NarrowBlock, TILE_ROWS, Tile, WideBlock},
     instructions::Instructions,
-    k_quants::{self, FEATURES, MOST_ROWS, MOST_TILES, TileProducts},
-    q8_0,
+    k_quants::{self, FEATURES, MOST_ROWS, MOST_TILES, TiledProducts},
+    q8_0, tiles_avx512,
 };
 use super::{ops::dot, shared_mut::SharedMut, threads::ThreadPool};
 use crate::weights::{Matrix, matrix::with_blocks};
 
-/// Rows that one thread fills and quantizes at a time.
+/// Rows that one thread fills and quantizes at a time, where tiles are not longer.
 const FILLED_ROWS: usize = 8;
 /// Inputs with fewer rows are filled by the calling thread: waking others would take longer.
 const PARALLEL_ROWS: usize = 8;
@@ -53,17 +53,49 @@ pub struct Input {
     q8_1: Vec<BlockQ8_1>,
 }
 
-/// Rows for our own kernels: `blocks` is `[row][block]` for few rows, `tiles` is `[tile][block]` for many.
+/// Rows for our own kernels: `blocks` is `[row][block]` for few rows, the others are `[tile][block]` for many.
 #[cfg(target_arch = "x86_64")]
 struct Quantized<A: Activations> {
     blocks: Vec<A>,
     tiles: Vec<A::Tile>,
+    long_tiles: Vec<A::LongTile>,
+}
+
+/// Which of a [`Quantized`]'s layouts an input has: a matter of its rows and of the CPU.
+#[cfg(target_arch = "x86_64")]
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    Blocks,
+    Tiles,
+    LongTiles,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Layout {
+    fn of(rows: usize) -> Self {
+        match Instructions::chosen() {
+            // Padding a tile costs less than going row by row from here on.
+            _ if rows <= MOST_ROWS => Self::Blocks,
+            Some(Instructions::Avx512Vnni) => Self::LongTiles,
+            _ => Self::Tiles,
+        }
+    }
+}
+
+/// Rows that one thread fills and quantizes at a time.
+fn filled_rows(rows: usize) -> usize {
+    #[cfg(target_arch = "x86_64")]
+    if Layout::of(rows) == Layout::LongTiles {
+        return LONG_TILE_ROWS;
+    }
+    let _ = rows;
+    FILLED_ROWS
 }
 
 #[cfg(target_arch = "x86_64")]
 impl<A: Activations> Default for Quantized<A> {
     fn default() -> Self {
-        Self { blocks: Vec::new(), tiles: Vec::new() }
+        Self { blocks: Vec::new(), tiles: Vec::new(), long_tiles: Vec::new() }
     }
 }
 
@@ -114,8 +146,13 @@ impl Input {
     ) {
         (self.rows, self.columns) = (rows, columns);
         let needs = |form| matrices.iter().any(|matrix| form_of(matrix.dtype()) == form);
+        let group_rows = filled_rows(rows);
+        let groups = rows.div_ceil(group_rows);
+        let is_parallel = rows >= PARALLEL_ROWS;
+        // Too few groups to keep all threads busy: rows are filled by themselves, then tiled block by block.
+        let is_split = is_parallel && groups < 2 * pool.threads();
         // Long prompts' floats are wanted only until they are quantized: threads then keep a group each.
-        let keeps_floats = needs(Form::Float) || rows < PARALLEL_ROWS;
+        let keeps_floats = needs(Form::Float) || !is_parallel || is_split;
         self.float.resize(if keeps_floats { rows * columns } else { 0 }, 0.0);
         let float = SharedMut::new(&mut self.float);
         #[cfg(target_arch = "x86_64")]
@@ -125,45 +162,59 @@ impl Input {
         let q8_k = needs(Form::Q8K).then(|| reset(&mut self.q8_k, rows, columns));
         let q8_0 = needs(Form::Q8_0).then(|| reset(&mut self.q8_0, rows, columns));
         let q8_1 = needs(Form::Q8_1).then(|| reset(&mut self.q8_1, rows, columns));
-        let body = |groups: Range<usize>| {
-            let mut passing = vec![0f32; if keeps_floats { 0 } else { FILLED_ROWS * columns }];
-            for group in groups {
-                let group = group * FILLED_ROWS..rows.min((group + 1) * FILLED_ROWS);
+        let fill_rows = |group: Range<usize>, floats: &mut [f32]| {
+            for (row, out) in group.clone().zip(floats.chunks_exact_mut(columns)) {
+                fill(row, out);
+            }
+            // SAFETY: each row is filled by one thread.
+            unsafe {
+                quantize(&q8_k, group.clone(), columns, floats);
+                quantize(&q8_0, group.clone(), columns, floats);
+                quantize(&q8_1, group, columns, floats);
+            }
+        };
+        if is_split {
+            pool.run_chunked(rows, &|range| {
+                // SAFETY: each row is filled by one thread.
+                let floats = unsafe { float.slice(range.start * columns..range.end * columns) };
+                fill_rows(range, floats);
+            });
+            #[cfg(target_arch = "x86_64")]
+            for group in 0..groups {
+                let rows = group * group_rows..rows.min((group + 1) * group_rows);
+                let floats = &self.float[rows.start * columns..rows.end * columns];
+                if let Some(wide) = &wide {
+                    wide.quantize_in_parallel(pool, rows.clone(), columns, floats);
+                }
+                if let Some(narrow) = &narrow {
+                    narrow.quantize_in_parallel(pool, rows.clone(), columns, floats);
+                }
+            }
+            return;
+        }
+        let body = |range: Range<usize>| {
+            let mut passing = vec![0f32; if keeps_floats { 0 } else { group_rows * columns }];
+            for group in range {
+                let group = group * group_rows..rows.min((group + 1) * group_rows);
                 // SAFETY: groups of rows are disjoint, and each is taken by one thread.
                 unsafe {
                     let floats = match keeps_floats {
                         true => float.slice(group.start * columns..group.end * columns),
                         false => &mut passing[..group.len() * columns],
                     };
-                    for (row, out) in group.clone().zip(floats.chunks_exact_mut(columns)) {
-                        fill(row, out);
-                    }
+                    fill_rows(group.clone(), floats);
                     #[cfg(target_arch = "x86_64")]
                     if let Some(wide) = &wide {
-                        wide.quantize(group.clone(), columns, floats);
+                        wide.quantize(group.clone(), 0..columns / WideBlock::ELEMENTS, columns, floats);
                     }
                     #[cfg(target_arch = "x86_64")]
                     if let Some(narrow) = &narrow {
-                        narrow.quantize(group.clone(), columns, floats);
+                        narrow.quantize(group.clone(), 0..columns / NarrowBlock::ELEMENTS, columns, floats);
                     }
-                    quantize(&q8_k, group.clone(), columns, floats);
-                    quantize(&q8_0, group.clone(), columns, floats);
-                    quantize(&q8_1, group.clone(), columns, floats);
                 }
             }
         };
-        let groups = rows.div_ceil(FILLED_ROWS);
-        if rows < PARALLEL_ROWS {
-            body(0..groups);
-        } else {
-            pool.run_chunked(groups, &body);
-        }
-    }
-
-    /// Whether our own kernels read tiles of this input. Padding a tile costs less than going row by row from here on.
-    #[cfg(target_arch = "x86_64")]
-    fn is_tiled(rows: usize) -> bool {
-        rows > MOST_ROWS
+        if is_parallel { pool.run_chunked(groups, &body) } else { body(0..groups) }
     }
 }
 
@@ -190,55 +241,79 @@ unsafe fn quantize<T: GgmlType>(
 struct QuantizedWriter<'a, A: Activations> {
     blocks: SharedMut<'a, A>,
     tiles: SharedMut<'a, A::Tile>,
-    is_tiled: bool,
+    long_tiles: SharedMut<'a, A::LongTile>,
+    layout: Layout,
 }
 
 #[cfg(target_arch = "x86_64")]
 impl<A: Activations> Quantized<A> {
     fn reset(&mut self, rows: usize, columns: usize) -> QuantizedWriter<'_, A> {
         let per_row = columns / A::ELEMENTS;
-        let is_tiled = Input::is_tiled(rows);
-        if is_tiled {
-            self.tiles.resize(rows.div_ceil(TILE_ROWS) * per_row, A::ZERO_TILE);
-        } else {
-            self.blocks.resize(rows * per_row, A::ZERO);
+        let layout = Layout::of(rows);
+        match layout {
+            Layout::Blocks => self.blocks.resize(rows * per_row, A::ZERO),
+            Layout::Tiles => self.tiles.resize(rows.div_ceil(TILE_ROWS) * per_row, A::Tile::ZERO),
+            Layout::LongTiles => {
+                self.long_tiles.resize(rows.div_ceil(LONG_TILE_ROWS) * per_row, A::LongTile::ZERO);
+            }
         }
         QuantizedWriter {
             blocks: SharedMut::new(&mut self.blocks),
             tiles: SharedMut::new(&mut self.tiles),
-            is_tiled,
+            long_tiles: SharedMut::new(&mut self.long_tiles),
+            layout,
         }
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 impl<A: Activations> QuantizedWriter<'_, A> {
-    /// Quantizes a group of [`FILLED_ROWS`] rows, which is a tile.
+    /// Quantizes some blocks of a group of rows, which is a tile where there are tiles.
     ///
     /// # Safety
-    /// No other thread uses these rows meanwhile.
-    unsafe fn quantize(&self, rows: Range<usize>, columns: usize, floats: &[f32]) {
+    /// No other thread uses these blocks of these rows meanwhile.
+    unsafe fn quantize(&self, rows: Range<usize>, blocks: Range<usize>, columns: usize, floats: &[f32]) {
         const { assert!(FILLED_ROWS == TILE_ROWS) };
         let per_row = columns / A::ELEMENTS;
-        let floats = |row: usize, block: usize| &floats[row * columns + block * A::ELEMENTS..][..A::ELEMENTS];
-        for block in 0..per_row {
-            if self.is_tiled {
-                let mut quantized = [A::ZERO; TILE_ROWS];
-                for (row, quantized) in quantized[..rows.len()].iter_mut().enumerate() {
-                    *quantized = A::quantize(floats(row, block));
-                }
-                let at = rows.start / TILE_ROWS * per_row + block;
-                // SAFETY: as the function's contract.
-                let tile = unsafe { &mut self.tiles.slice(at..at + 1)[0] };
-                A::pack(&quantized[..rows.len()], tile);
-            } else {
-                for (index, row) in rows.clone().enumerate() {
-                    let quantized = A::quantize(floats(index, block));
-                    // SAFETY: as the function's contract.
-                    unsafe { self.blocks.write(row * per_row + block, quantized) };
+        for block in blocks {
+            let mut quantized = [A::ZERO; LONG_TILE_ROWS];
+            let quantized = &mut quantized[..rows.len()];
+            for (row, quantized) in quantized.iter_mut().enumerate() {
+                *quantized = A::quantize(&floats[row * columns + block * A::ELEMENTS..][..A::ELEMENTS]);
+            }
+            // SAFETY: as the function's contract.
+            unsafe {
+                match self.layout {
+                    Layout::Blocks => {
+                        for (row, quantized) in rows.clone().zip(quantized) {
+                            self.blocks.write(row * per_row + block, *quantized);
+                        }
+                    }
+                    Layout::Tiles => {
+                        let at = rows.start / TILE_ROWS * per_row + block;
+                        self.tiles.slice(at..at + 1)[0].pack(quantized);
+                    }
+                    Layout::LongTiles => {
+                        let at = rows.start / LONG_TILE_ROWS * per_row + block;
+                        self.long_tiles.slice(at..at + 1)[0].pack(quantized);
+                    }
                 }
             }
         }
+    }
+
+    /// Quantizes a group of rows, several threads taking some blocks each.
+    fn quantize_in_parallel(
+        &self,
+        pool: &mut ThreadPool,
+        rows: Range<usize>,
+        columns: usize,
+        floats: &[f32],
+    ) {
+        pool.run_chunked(columns / A::ELEMENTS, &|blocks| {
+            // SAFETY: each block is taken by one thread.
+            unsafe { self.quantize(rows.clone(), blocks, columns, floats) };
+        });
     }
 }
 
@@ -304,29 +379,54 @@ impl Target<'_> {
             #[cfg(target_arch = "x86_64")]
             Form::Wide => {
                 let dtype = self.matrix.dtype();
-                if let Some(instructions) = Instructions::chosen().filter(|_| Input::is_tiled(input.rows)) {
-                    self.run_tiles(&input.wide, input, features, &|weights, features, tiles, count, out| {
-                        k_quants::dot_tiles(dtype, instructions, weights, features, tiles, count, out);
-                    });
-                } else {
-                    self.run_rows(&input.wide, input, features, &|weights, features, rows, count, out| {
-                        k_quants::dot_rows(dtype, weights, features, rows, count, out);
-                    });
+                let instructions = Instructions::chosen().unwrap_or(Instructions::Avx2);
+                match Layout::of(input.rows) {
+                    Layout::Blocks => {
+                        self.run_rows(&input.wide, input, features, &|weights, count, rows, of_rows, out| {
+                            k_quants::dot_rows(dtype, instructions, weights, count, rows, of_rows, out);
+                        })
+                    }
+                    Layout::Tiles => self.run_tiles(
+                        &input.wide.tiles,
+                        input,
+                        features,
+                        &|weights, features, tiles, count, out| {
+                            k_quants::dot_tiles(dtype, instructions, weights, features, tiles, count, out);
+                        },
+                    ),
+                    Layout::LongTiles => self.run_tiles(
+                        &input.wide.long_tiles,
+                        input,
+                        features,
+                        &|weights, features, tiles, count, out| {
+                            tiles_avx512::dot_wide(dtype, weights, features, tiles, count, out);
+                        },
+                    ),
                 }
             }
             #[cfg(target_arch = "x86_64")]
             Form::Narrow => {
-                if let Some(instructions) = Instructions::chosen().filter(|_| Input::is_tiled(input.rows)) {
-                    self.run_tiles(
+                let instructions = Instructions::chosen().unwrap_or(Instructions::Avx2);
+                match Layout::of(input.rows) {
+                    Layout::Blocks => self.run_rows(
                         &input.narrow,
+                        input,
+                        features,
+                        &|weights, count, rows, of_rows, out| {
+                            q8_0::dot_rows(instructions, weights, count, rows, of_rows, out);
+                        },
+                    ),
+                    Layout::Tiles => self.run_tiles(
+                        &input.narrow.tiles,
                         input,
                         features,
                         &|weights, features, tiles, count, out| {
                             q8_0::dot_tiles(instructions, weights, features, tiles, count, out);
                         },
-                    );
-                } else {
-                    self.run_rows(&input.narrow, input, features, &q8_0::dot_rows);
+                    ),
+                    Layout::LongTiles => {
+                        self.run_tiles(&input.narrow.long_tiles, input, features, &tiles_avx512::dot_narrow);
+                    }
                 }
             }
             Form::Q8K => {
@@ -413,30 +513,30 @@ impl Target<'_> {
     }
 
     #[cfg(target_arch = "x86_64")]
-    fn run_tiles<A: Activations>(
+    fn run_tiles<A: Activations, T: Tile<A>>(
         &self,
-        activations: &Quantized<A>,
+        tiles: &[T],
         input: &Input,
         features: Range<usize>,
-        dot: &dyn Fn(&[u8], usize, &[A::Tile], usize, &mut TileProducts),
+        dot: &dyn Fn(&[u8], usize, &[T], usize, &mut TiledProducts),
     ) {
         let row_bytes = self.matrix.as_bytes().len() / self.matrix.rows();
         let per_tile = input.columns / A::ELEMENTS;
-        let tiles = input.rows.div_ceil(TILE_ROWS);
+        let all_tiles = input.rows.div_ceil(T::ROWS);
         let at_a_time = (WEIGHTS_AT_A_TIME / row_bytes).max(1).next_multiple_of(FEATURES);
-        let mut out = TileProducts::default();
+        let mut out = k_quants::NO_PRODUCTS;
         for part in features.clone().step_by(at_a_time) {
             let part = part..features.end.min(part + at_a_time);
-            for first_tile in (0..tiles).step_by(MOST_TILES) {
-                let count = MOST_TILES.min(tiles - first_tile);
-                let tiles = &activations.tiles[first_tile * per_tile..(first_tile + count) * per_tile];
+            for first_tile in (0..all_tiles).step_by(MOST_TILES) {
+                let count = MOST_TILES.min(all_tiles - first_tile);
+                let tiles = &tiles[first_tile * per_tile..(first_tile + count) * per_tile];
                 for first in part.clone().step_by(FEATURES) {
                     let end = part.end.min(first + FEATURES);
                     let weights = &self.matrix.as_bytes()[first * row_bytes..end * row_bytes];
                     dot(weights, end - first, tiles, count, &mut out);
-                    let rows = input.rows.min((first_tile + count) * TILE_ROWS) - first_tile * TILE_ROWS;
-                    for (row, values) in out.as_flattened()[..rows].iter().enumerate() {
-                        self.write(first_tile * TILE_ROWS + row, first, &values[..end - first]);
+                    let rows = first_tile * T::ROWS..input.rows.min((first_tile + count) * T::ROWS);
+                    for (row, values) in rows.zip(&out) {
+                        self.write(row, first, &values[..end - first]);
                     }
                 }
             }

@@ -5,6 +5,8 @@ pub mod attention;
 #[cfg(target_arch = "x86_64")]
 mod attention_avx2;
 #[cfg(target_arch = "x86_64")]
+mod attention_avx512;
+#[cfg(target_arch = "x86_64")]
 pub mod instructions;
 #[cfg(target_arch = "x86_64")]
 pub mod k_quants;
@@ -12,9 +14,15 @@ pub mod matmul;
 pub mod ops;
 #[cfg(target_arch = "x86_64")]
 pub mod q8_0;
+#[cfg(target_arch = "x86_64")]
+mod rows_avx512;
 pub(crate) mod shared_mut;
 pub mod threads;
+#[cfg(target_arch = "x86_64")]
+pub mod tiles_avx512;
 #[cfg(target_arch = "x86_64")]
 mod tiles_vnni;
 #[cfg(target_arch = "x86_64")]
 mod unpack;
+#[cfg(target_arch = "x86_64")]
+mod unpack_avx512;

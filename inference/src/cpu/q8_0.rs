@@ -11,14 +11,14 @@ use super::{
     activations::{NARROW, NarrowBlock, NarrowTile},
     instructions::Instructions,
     k_quants::{
-        FEATURES, MOST_ROWS, MOST_TILES, TILE_FEATURES, TileProducts, TileSums, prefetch, store, sum_each,
+        FEATURES, MOST_ROWS, MOST_TILES, TILE_FEATURES, TileSums, TiledProducts, prefetch, store, sum_each,
     },
-    tiles_vnni::{avx, avx512},
+    rows_avx512, tiles_vnni,
     unpack::half_at,
 };
 
 /// A half-precision scale, then 32 signed bytes.
-const BYTES: usize = 2 + NARROW;
+pub(super) const BYTES: usize = 2 + NARROW;
 
 /// Whether these kernels handle this type on this CPU.
 pub fn is_supported(dtype: GgmlDType) -> bool {
@@ -27,6 +27,7 @@ pub fn is_supported(dtype: GgmlDType) -> bool {
 
 /// As [`super::k_quants::dot_rows`].
 pub fn dot_rows(
+    instructions: Instructions,
     weights: &[u8],
     features: usize,
     activations: &[NarrowBlock],
@@ -34,23 +35,46 @@ pub fn dot_rows(
     out: &mut [[f32; FEATURES]; MOST_ROWS],
 ) {
     assert!(is_supported(GgmlDType::Q8_0) && (1..=FEATURES).contains(&features));
+    assert!(instructions.is_available());
     let row_bytes = weights.len() / features;
     let blocks = row_bytes / BYTES;
     assert!(weights.len() == features * blocks * BYTES && activations.len() == rows * blocks);
     // Missing weight rows repeat the last one.
     let starts: [*const u8; FEATURES] =
         std::array::from_fn(|feature| weights[feature.min(features - 1) * row_bytes..].as_ptr());
-    // SAFETY: the CPU has AVX2, FMA and F16C (`is_supported`); each start is followed by `blocks` blocks, and
-    // `activations` holds `rows * blocks` (asserted).
-    unsafe {
-        match rows {
-            1 => rows_kernel::<1>(&starts, activations, blocks, out),
-            2 => rows_kernel::<2>(&starts, activations, blocks, out),
-            3 => rows_kernel::<3>(&starts, activations, blocks, out),
-            MOST_ROWS => rows_kernel::<MOST_ROWS>(&starts, activations, blocks, out),
-            _ => unreachable!("{rows} rows"),
-        }
+    macro_rules! run {
+        ($rows:expr) => {
+            // SAFETY: the CPU has the instructions (asserted); each start is followed by `blocks` blocks, and `activations`
+            // holds `rows * blocks` (asserted).
+            unsafe {
+                match instructions {
+                    Instructions::Avx512Vnni => {
+                        rows_avx512::narrow_kernel::<{ $rows }>(&starts, activations, blocks, out)
+                    }
+                    _ => rows_kernel::<{ $rows }>(&starts, activations, blocks, out),
+                }
+            }
+        };
     }
+    match rows {
+        1 => run!(1),
+        2 => run!(2),
+        3 => run!(3),
+        MOST_ROWS => run!(MOST_ROWS),
+        _ => unreachable!("{rows} rows"),
+    }
+}
+
+/// The scales of eight blocks.
+///
+/// # Safety
+/// Each points to a block.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+pub(super) unsafe fn scales(blocks: &[*const u8; FEATURES]) -> __m256 {
+    // SAFETY: as the function's contract.
+    let half = |feature: usize| unsafe { blocks[feature].cast::<i16>().read_unaligned() };
+    _mm256_cvtph_ps(_mm_set_epi16(half(7), half(6), half(5), half(4), half(3), half(2), half(1), half(0)))
 }
 
 /// # Safety
@@ -83,10 +107,7 @@ unsafe fn rows_kernel<const ROWS: usize>(
                     totals[row][feature] = _mm256_madd_epi16(products, ones);
                 }
             }
-            let half = |feature: usize| weights[feature].add(block * BYTES).cast::<i16>().read_unaligned();
-            let halves =
-                _mm_set_epi16(half(7), half(6), half(5), half(4), half(3), half(2), half(1), half(0));
-            let scales = _mm256_cvtph_ps(halves);
+            let scales = scales(&weights.map(|weight| weight.add(block * BYTES)));
             for row in 0..ROWS {
                 let scale = _mm256_set1_ps(activations.get_unchecked(row * blocks + block).scale);
                 let total = _mm256_cvtepi32_ps(sum_each(&totals[row]));
@@ -106,7 +127,7 @@ pub fn dot_tiles(
     features: usize,
     tiles: &[NarrowTile],
     count: usize,
-    out: &mut TileProducts,
+    out: &mut TiledProducts,
 ) {
     assert!(is_supported(GgmlDType::Q8_0) && (1..=FEATURES).contains(&features));
     assert!(count <= MOST_TILES && instructions.is_available());
@@ -133,7 +154,7 @@ unsafe fn tiles_of(
     tiles: &[NarrowTile],
     count: usize,
     blocks: usize,
-    out: &mut TileProducts,
+    out: &mut TiledProducts,
 ) {
     let mut all_sums = [[[_mm256_setzero_ps(); MOST_TILES]; TILE_FEATURES]; FEATURES / TILE_FEATURES];
     let mut spread = [const { Spread { values: [0; NARROW / 2], scale: 0.0 } }; TILE_FEATURES];
@@ -164,16 +185,14 @@ unsafe fn tiles_of(
                     let two = || [at, at.add(blocks)];
                     let is_last = count - tile == 1;
                     tile += match (instructions, is_last) {
-                        (Instructions::Avx2, false) => tile_kernel::<2>(spread, two(), tile, sums),
-                        (Instructions::Avx2, true) => tile_kernel::<1>(spread, [at], tile, sums),
-                        (Instructions::AvxVnni, false) => avx::narrow_kernel::<2>(spread, two(), tile, sums),
-                        (Instructions::AvxVnni, true) => avx::narrow_kernel::<1>(spread, [at], tile, sums),
-                        (Instructions::Avx512Vnni, false) => {
-                            avx512::narrow_kernel::<2>(spread, two(), tile, sums)
+                        (Instructions::AvxVnni, false) => {
+                            tiles_vnni::narrow_kernel::<2>(spread, two(), tile, sums)
                         }
-                        (Instructions::Avx512Vnni, true) => {
-                            avx512::narrow_kernel::<1>(spread, [at], tile, sums)
+                        (Instructions::AvxVnni, true) => {
+                            tiles_vnni::narrow_kernel::<1>(spread, [at], tile, sums)
                         }
+                        (_, false) => tile_kernel::<2>(spread, two(), tile, sums),
+                        (_, true) => tile_kernel::<1>(spread, [at], tile, sums),
                     };
                 }
             }
@@ -245,7 +264,11 @@ mod tests {
     use candle_core::quantized::{GgmlType, k_quants::BlockQ8_0};
 
     use super::*;
-    use crate::cpu::activations::{Activations, TILE_ROWS};
+    use crate::cpu::{
+        activations::{Activations, ByteTile, LONG_TILE_ROWS, TILE_ROWS, packed},
+        k_quants::NO_PRODUCTS,
+        tiles_avx512,
+    };
 
     /// Against the dequantized weights times the dequantized activations, in f64; both kernels must give the same bits.
     fn check(blocks: usize, features: usize, rows: usize) {
@@ -265,48 +288,46 @@ mod tests {
         // SAFETY: block types are plain old data.
         let bytes =
             unsafe { std::slice::from_raw_parts(weights.as_ptr().cast::<u8>(), size_of_val(&weights[..])) };
-        let mut tiles = vec![NarrowBlock::ZERO_TILE; rows.div_ceil(TILE_ROWS) * blocks];
-        for (index, tile) in tiles.iter_mut().enumerate() {
-            let first = index / blocks * TILE_ROWS;
-            let rows: Vec<NarrowBlock> = (first..rows.min(first + TILE_ROWS))
-                .map(|row| activations[row * blocks + index % blocks])
-                .collect();
-            NarrowBlock::pack(&rows, tile);
-        }
-        let tiled = Instructions::ALL.into_iter().filter(|one| one.is_available()).map(|instructions| {
-            let mut tiled = TileProducts::default();
-            dot_tiles(instructions, bytes, features, &tiles, rows.div_ceil(TILE_ROWS), &mut tiled);
-            (instructions, tiled)
-        });
-        let tiled: Vec<_> = tiled.collect();
-        for feature in 0..features {
-            let bytes = &bytes[feature * blocks * BYTES..(feature + 1) * blocks * BYTES];
-            for row in 0..rows {
-                let mut out = [[0.0; FEATURES]; MOST_ROWS];
-                dot_rows(bytes, 1, &activations[row * blocks..(row + 1) * blocks], 1, &mut out);
+        let rows_of = |instructions, bytes: &[u8], features, first: usize, count: usize| {
+            let mut out = [[0.0; FEATURES]; MOST_ROWS];
+            let part = &activations[first * blocks..(first + count) * blocks];
+            dot_rows(instructions, bytes, features, part, count, &mut out);
+            out
+        };
+        let weight_row = |feature: usize| &bytes[feature * blocks * BYTES..(feature + 1) * blocks * BYTES];
+        let mut ours = vec![vec![0f32; rows]; features];
+        for (feature, ours) in ours.iter_mut().enumerate() {
+            for (row, ours) in ours.iter_mut().enumerate() {
                 let mut exact = 0f64;
                 for i in 0..blocks * NARROW {
                     let block = &activations[row * blocks + i / NARROW];
                     let weight = exact_weights[feature * blocks * NARROW + i];
                     exact += f64::from(weight) * f64::from(block.values[i % NARROW]) * f64::from(block.scale);
                 }
-                let ours = out[0][0];
-                assert!((f64::from(ours) - exact).abs() < 1e-4, "row {row}: {ours} not {exact}");
-                for (instructions, tiled) in &tiled {
-                    let tiled = tiled[row / TILE_ROWS][row % TILE_ROWS][feature];
-                    assert_eq!(ours.to_bits(), tiled.to_bits(), "{instructions:?}");
-                }
+                *ours = rows_of(Instructions::Avx2, weight_row(feature), 1, row, 1)[0][0];
+                assert!((f64::from(*ours) - exact).abs() < 1e-4, "row {row}: {ours} not {exact}");
             }
         }
-        let count = rows.min(MOST_ROWS);
-        let mut out = [[0.0; FEATURES]; MOST_ROWS];
-        dot_rows(bytes, features, &activations[..count * blocks], count, &mut out);
-        for row in 0..count {
-            for feature in 0..features {
-                let mut alone = [[0.0; FEATURES]; MOST_ROWS];
-                let part = &bytes[feature * blocks * BYTES..(feature + 1) * blocks * BYTES];
-                dot_rows(part, 1, &activations[row * blocks..(row + 1) * blocks], 1, &mut alone);
-                assert_eq!(alone[0][0].to_bits(), out[row][feature].to_bits());
+        for instructions in Instructions::ALL.into_iter().filter(|one| one.is_available()) {
+            let mut tiled = NO_PRODUCTS;
+            if instructions == Instructions::Avx512Vnni {
+                let tiles: Vec<ByteTile> = packed(&activations, rows);
+                tiles_avx512::dot_narrow(bytes, features, &tiles, rows.div_ceil(LONG_TILE_ROWS), &mut tiled);
+            } else {
+                let tiles: Vec<NarrowTile> = packed(&activations, rows);
+                dot_tiles(instructions, bytes, features, &tiles, rows.div_ceil(TILE_ROWS), &mut tiled);
+            }
+            for first in 0..rows {
+                let count = MOST_ROWS.min(rows - first);
+                let out = rows_of(instructions, bytes, features, first, count);
+                for (feature, ours) in ours.iter().enumerate() {
+                    let expected = ours[first].to_bits();
+                    assert_eq!(tiled[first][feature].to_bits(), expected, "{instructions:?}");
+                    for row in 0..count {
+                        let expected = ours[first + row].to_bits();
+                        assert_eq!(out[row][feature].to_bits(), expected, "{instructions:?}");
+                    }
+                }
             }
         }
     }

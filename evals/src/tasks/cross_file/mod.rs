@@ -237,6 +237,31 @@ fn summarize(holes: &[Hole], cases: &[Case], seed: u64, run: &mut Run) {
     }
 }
 
+/// By language, how often the context of the holes holds the definition that they need; and the holes without.
+pub fn recall(holes: &[Hole]) -> String {
+    let mut out = String::new();
+    let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for hole in holes {
+        let Some(shown) = hole.definition_shown else { continue };
+        for scope in ["all", hole.language.as_str()] {
+            let count = counts.entry(scope).or_default();
+            *count = (count.0 + usize::from(shown), count.1 + 1);
+        }
+        if !shown {
+            let line = hole.prefix.rsplit('\n').next().unwrap_or_default().trim_start();
+            let number = hole.prefix.matches('\n').count() + 1;
+            let has_file = hole.context.iter().any(|chunk| hole.definitions.contains(&chunk.path));
+            let file = if has_file { "without the name" } else { "not in the context" };
+            let definitions = hole.definitions.join(" ");
+            out += &format!("miss {}:{number} {line}|{} -> {definitions} ({file})\n", hole.file, hole.truth);
+        }
+    }
+    for (scope, (shown, count)) in counts {
+        out += &format!("{scope}: {shown} of {count} ({:.3})\n", shown as f64 / count as f64);
+    }
+    out
+}
+
 fn tail(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(15)..].join("\n")
