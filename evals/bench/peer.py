@@ -155,9 +155,10 @@ class LlamaCpp:
         count = self.api.llama_tokenize(self.vocabulary, text, len(text), room, len(room), False, False)
         return room[:count]
 
-    def open_context(self, tokens: int, threads: int) -> None:
+    def open_context(self, tokens: int, threads: int, sequences: int = 1) -> None:
         parameters = self.api.llama_context_default_params()
         parameters.n_ctx = tokens
+        parameters.n_seq_max = sequences
         parameters.n_batch = tokens
         parameters.n_threads = threads
         parameters.n_threads_batch = threads

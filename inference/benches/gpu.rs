@@ -35,6 +35,8 @@ enum Times {
     All,
     /// Prompts alone, and nothing is compared: for a profiler.
     Prompts,
+    /// Steps that choose a token alone: for comparing variants.
+    Steps,
 }
 
 fn main() -> ExitCode {
@@ -49,8 +51,11 @@ fn main() -> ExitCode {
             ("--gpu", Some(number)) => index = number.parse().unwrap_or(0),
             ("--checks", Some(word)) => skip_checks = word == "off",
             ("--times", Some(word)) if word == "prompts" => times = Times::Prompts,
+            ("--times", Some(word)) if word == "steps" => times = Times::Steps,
             _ => {
-                eprintln!("usage: gpu [--gpu N] [--checks on|off] [--times all|prompts] [--model PATH]...");
+                eprintln!(
+                    "usage: gpu [--gpu N] [--checks on|off] [--times all|prompts|steps] [--model PATH]..."
+                );
                 return ExitCode::from(2);
             }
         }
@@ -195,6 +200,10 @@ fn model(index: usize, path: &Path, times: Times) -> Outcome<usize> {
         prompts(&model, &mut gpu)?;
         return Ok(0);
     }
+    if times == Times::Steps {
+        choosing_steps(&model, &mut gpu)?;
+        return Ok(0);
+    }
     let mut failures = parity(&model, &mut gpu)?;
     for depth in [512, 2048, 8192] {
         if depth + 64 > (gpu.blocks() * BLOCK_SIZE).min(model.context_length()) {
@@ -220,6 +229,26 @@ fn model(index: usize, path: &Path, times: Times) -> Outcome<usize> {
     drop(gpu);
     failures += engine(index, &model)?;
     Ok(failures)
+}
+
+/// Median times of steps as greedy requests take them, one line a depth.
+fn choosing_steps(model: &Model, gpu: &mut CudaRunner) -> Outcome<()> {
+    let vocabulary = model.config().vocabulary;
+    for depth in [512, 2048, 8192] {
+        let mut line = format!("choose      depth {depth}:");
+        for rows in [1, 2, 4, 8, 16] {
+            let batch = step(vec![entry(tokens(rows, 1, vocabulary), depth, 0, 0..rows)]);
+            let mut times = Vec::new();
+            for _ in 0..41 {
+                let start = Instant::now();
+                gpu.choose(&batch, &|| false)?;
+                times.push(milliseconds(start.elapsed()));
+            }
+            line += &format!(" {rows} rows {:.3} ms;", median(times));
+        }
+        println!("{line}");
+    }
+    Ok(())
 }
 
 fn prompts(model: &Model, gpu: &mut CudaRunner) -> Outcome<()> {

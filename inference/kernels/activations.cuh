@@ -27,8 +27,8 @@ __device__ __forceinline__ float warp_maximum(float value) {
     return value;
 }
 
-// Stores 256 columns from `unit * 256` on: a whole warp, lane l with columns 8l..8l+7 of them.
-__device__ __forceinline__ void store_activations(const Activations& x, u32 row, u32 unit, const float (&v)[8]) {
+// Stores a row's 256 columns in a unit, in memory or shared memory: a whole warp, lane l with columns 8l..8l+7 of them.
+__device__ __forceinline__ void store_in_unit(u8* unit, u32 row_in_unit, bool in_blocks, const float (&v)[8]) {
     const u32 lane = threadIdx.x % 32, quarter = lane % 4;
     float largest = 0.0f;
 #pragma unroll
@@ -46,24 +46,28 @@ __device__ __forceinline__ void store_activations(const Activations& x, u32 row,
     sum += __shfl_xor_sync(FULL_WARP, sum, 1);
     sum += __shfl_xor_sync(FULL_WARP, sum, 2);
     // Words 2q and 2q + 1 of the group's eight: word w is (t = w % 4) of product w / 4.
-    u8* at = x.units + ((u64)unit * (x.padded_rows / UNIT_ROWS) + row / UNIT_ROWS) * UNIT_BYTES;
-    const u32 row_in_unit = row % UNIT_ROWS;
-    const bool in_blocks = x.layout == LAYOUT_BLOCKS;
     if (in_blocks) {
-        *(uint2*)(at + (lane / 2 * UNIT_ROWS + row_in_unit) * 16 + lane % 2 * 8) = make_uint2(words[0], words[1]);
+        *(uint2*)(unit + (lane / 2 * UNIT_ROWS + row_in_unit) * 16 + lane % 2 * 8) = make_uint2(words[0], words[1]);
     } else {
-        u8* to = at + (lane / 8 * UNIT_ROWS + row_in_unit) * PAIR + lane % 8 / 4 * 8 + quarter / 2 * 4 + quarter % 2 * 32;
+        u8* to = unit + (lane / 8 * UNIT_ROWS + row_in_unit) * PAIR + lane % 8 / 4 * 8 + quarter / 2 * 4 + quarter % 2 * 32;
         *(u32*)to = words[0];
         *(u32*)(to + 16) = words[1];
     }
-    if (lane == 0) *(float*)(at + UNIT_SCALES + row_in_unit * 4) = __fdiv_rn(largest, 127.0f);
+    if (lane == 0) *(float*)(unit + UNIT_SCALES + row_in_unit * 4) = __fdiv_rn(largest, 127.0f);
     if (quarter == 0) {
         const int high = (sum + 16) & ~31;
-        u16* sums = (u16*)(at + UNIT_SUMS) + row_in_unit * (in_blocks ? 8 : 16) +
+        u16* sums = (u16*)(unit + UNIT_SUMS) + row_in_unit * (in_blocks ? 8 : 16) +
                     (in_blocks ? lane / 4 : lane / 8 * 4 + lane / 4 % 2);
         sums[0] = (u16)(__float_as_uint((float)high) >> 16);
         sums[in_blocks ? UNIT_ROWS * 8 : 2] = (u16)(__float_as_uint((float)(sum - high)) >> 16);
     }
+}
+
+// Stores 256 columns from `unit * 256` on, as `store_in_unit` does, and as bf16 where someone reads them.
+__device__ __forceinline__ void store_activations(const Activations& x, u32 row, u32 unit, const float (&v)[8]) {
+    const u32 lane = threadIdx.x % 32, quarter = lane % 4;
+    u8* at = x.units + ((u64)unit * (x.padded_rows / UNIT_ROWS) + row / UNIT_ROWS) * UNIT_BYTES;
+    store_in_unit(at, row % UNIT_ROWS, x.layout == LAYOUT_BLOCKS, v);
     if (x.halves) {
         // Column k of 32 stands at k % 16 / 4 * 8 + k / 16 * 4 + k % 4.
         u16* halves = x.halves + ((u64)(unit * 8 + lane / 4) * x.padded_rows + row) * GROUP;

@@ -147,8 +147,18 @@ __device__ __forceinline__ u32 last_page(const ItemTile& tile, u32 group) {
     return (tile.start + last_item / group) / PAGE;
 }
 
+// Where a tile's queries are.
+enum Queries {
+    FROM_MEMORY,  // as `rotate` left them
+    FROM_SHARED,  // [item of the tile][dimension], as `rotate_tile` left them
+};
+
+// Sixteen bytes more than a query, so that the lanes of a load do not meet.
 template <int DIMENSION>
-__device__ __forceinline__ void load_query(const AttendParams& p, const ItemTile& tile, u32 kv_head,
+constexpr u32 SHARED_QUERY = DIMENSION + 8;
+
+template <int DIMENSION, Queries QUERIES>
+__device__ __forceinline__ void load_query(const AttendParams& p, const ItemTile& tile, u32 kv_head, const u16* shared,
                                            TileQuery<DIMENSION>& q) {
     const u32 lane = threadIdx.x % 32, group = p.heads / p.kv_heads;
     const uint4* rows[2];
@@ -160,7 +170,9 @@ __device__ __forceinline__ void load_query(const AttendParams& p, const ItemTile
         q.row[half] = tile.first_row + item / group;
         q.head[half] = kv_head * group + item % group;
         q.position[half] = tile.start + item / group;
-        rows[half] = (const uint4*)(p.query + ((u64)q.row[half] * p.heads + q.head[half]) * DIMENSION);
+        rows[half] = QUERIES == FROM_SHARED
+                         ? (const uint4*)(shared + (item - tile.first_item) * SHARED_QUERY<DIMENSION>)
+                         : (const uint4*)(p.query + ((u64)q.row[half] * p.heads + q.head[half]) * DIMENSION);
     }
     // Lane t holds dimensions 8t..8t+7 of each 32, for queries and keys alike.
 #pragma unroll
@@ -211,39 +223,52 @@ __device__ __forceinline__ void copy_chunk(const AttendParams& p, const u64 (&pa
     }
 }
 
+// A lane's keys of a page, as many as there are pages at once.
+template <int DIMENSION, Source SOURCE>
+__device__ __forceinline__ void fetch_keys(const AttendParams& p, u64 place, const uint4* shared, u32 page,
+                                           uint4 (&to)[DIMENSION / 16]) {
+    const u32 lane = threadIdx.x % 32;
+#pragma unroll
+    for (u32 part = 0; part < 2; part++) {
+        const uint4* key = (const uint4*)(p.keys + place + (part * 8 + lane / 4) * DIMENSION);
+#pragma unroll
+        for (u32 i = 0; i < DIMENSION / 32; i++)
+            to[part * (DIMENSION / 32) + i] =
+                SOURCE == PAGES ? key[i * 4 + lane % 4]
+                                : shared[key_place<DIMENSION>(page * PAGE + part * 8 + lane / 4, i * 4 + lane % 4)];
+    }
+}
+
+template <int DIMENSION>
+using ChunkKeys = uint4[CHUNK_PAGES][DIMENSION / 16];
+
+template <int DIMENSION>
+__device__ __forceinline__ void fetch_chunk_keys(const AttendParams& p, const u64 (&pages)[CHUNK_PAGES],
+                                                 ChunkKeys<DIMENSION>& keys) {
+#pragma unroll
+    for (u32 page = 0; page < CHUNK_PAGES; page++) fetch_keys<DIMENSION, PAGES>(p, pages[page], nullptr, page, keys[page]);
+}
+
+// `fetched` has the keys already where they come from pages.
 template <int DIMENSION, Source SOURCE>
 __device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQuery<DIMENSION>& q,
                                              const u64 (&pages)[CHUNK_PAGES], const uint4* shared, u32 chunk,
-                                             ChunkResult<DIMENSION>& out) {
+                                             ChunkKeys<DIMENSION>& fetched, ChunkResult<DIMENSION>& out) {
     constexpr bool FETCHES_AHEAD = SOURCE == PAGES;
     constexpr u32 AHEAD = FETCHES_AHEAD ? CHUNK_PAGES : 1, LOADS = DIMENSION / 16;
     const u32 lane = threadIdx.x % 32;
     float scores[CHUNK_PAGES * 2][4];
-    uint4 fetched[AHEAD][LOADS];
-    auto fetch_keys = [&](u32 page, uint4 (&to)[LOADS]) {
-#pragma unroll
-        for (u32 part = 0; part < 2; part++) {
-            const uint4* key = (const uint4*)(p.keys + pages[page] + (part * 8 + lane / 4) * DIMENSION);
-#pragma unroll
-            for (u32 i = 0; i < DIMENSION / 32; i++)
-                to[part * (DIMENSION / 32) + i] =
-                    SOURCE == PAGES ? key[i * 4 + lane % 4]
-                                    : shared[key_place<DIMENSION>(page * PAGE + part * 8 + lane / 4, i * 4 + lane % 4)];
-        }
-    };
     auto fetch_values = [&](u32 page, uint4 (&to)[LOADS]) {
         const uint4* value = SOURCE == PAGES ? (const uint4*)(p.values + pages[page])
                                              : shared + (CHUNK_PAGES + page) * (PAGE * DIMENSION / 8);
 #pragma unroll
         for (u32 i = 0; i < DIMENSION / 16; i++) to[i] = value[i * 32 + lane];
     };
-    if (FETCHES_AHEAD)
-#pragma unroll
-        for (u32 page = 0; page < AHEAD; page++) fetch_keys(page, fetched[page]);
 #pragma unroll
     for (u32 page = 0; page < CHUNK_PAGES; page++) {
         const u32 index = chunk * CHUNK_PAGES + page;
-        if (!FETCHES_AHEAD && index <= q.last_page) fetch_keys(page, fetched[0]);
+        if (!FETCHES_AHEAD && index <= q.last_page)
+            fetch_keys<DIMENSION, SOURCE>(p, pages[page], shared, page, fetched[0]);
 #pragma unroll
         for (u32 part = 0; part < 2; part++) {
             float(&score)[4] = scores[page * 2 + part];
@@ -331,13 +356,85 @@ __device__ __forceinline__ float4 merged(float4 sum, float keep, float4 added, f
                        merged(sum.z, keep, added.z, take), merged(sum.w, keep, added.w, take));
 }
 
-// A warp does one chunk of one tile and key-value head; a block, one span.
+// Eight dimensions of one row's head, rotated, of the sums that a product left in pieces: thread `part` of DIMENSION / 8.
+// Pairs are either side by side, and the eight too, or lie in `v[0]` and `v[1]`, half a head apart.
 template <int DIMENSION>
-__device__ __forceinline__ void chunks(const AttendParams& p) {
+__device__ __forceinline__ void read_rotated(const RotateParams& p, u32 row, u32 head, u32 part, u32& first, u32& second,
+                                             float4 (&v)[2]) {
+    const u32 column = head * DIMENSION, half = DIMENSION / 2;
+    first = p.adjacent ? part * 8 : part * 4, second = p.adjacent ? first + 4 : first + half;
+    const float* products = p.products.values + (u64)row * p.products.stride + column;
+    const float* const at[2] = {products + first, products + second};
+    float4 bias[2] = {make_float4(0.0f, 0.0f, 0.0f, 0.0f), make_float4(0.0f, 0.0f, 0.0f, 0.0f)};
+    if (p.bias) bias[0] = *(const float4*)(p.bias + column + first), bias[1] = *(const float4*)(p.bias + column + second);
+    const float4* turns = (const float4*)(p.turns + row * half + part * 4);
+    const float4 turn[2] = {turns[0], turns[1]};
+    read_pieces<8>(p.products, at, v);
+    add_to(v[0], bias[0]), add_to(v[1], bias[1]);
+    if (head >= p.heads + p.kv_heads) return;
+    auto rotate_pair = [](float& a, float& b, float cosine, float sine) {
+        const float turned = a * cosine - b * sine;
+        b = b * cosine + a * sine;
+        a = turned;
+    };
+    if (p.adjacent) {
+        rotate_pair(v[0].x, v[0].y, turn[0].x, turn[0].y), rotate_pair(v[0].z, v[0].w, turn[0].z, turn[0].w);
+        rotate_pair(v[1].x, v[1].y, turn[1].x, turn[1].y), rotate_pair(v[1].z, v[1].w, turn[1].z, turn[1].w);
+    } else {
+        rotate_pair(v[0].x, v[1].x, turn[0].x, turn[0].y), rotate_pair(v[0].y, v[1].y, turn[0].z, turn[0].w);
+        rotate_pair(v[0].z, v[1].z, turn[1].x, turn[1].y), rotate_pair(v[0].w, v[1].w, turn[1].z, turn[1].w);
+    }
+}
+
+// What `rotate` does, for one tile and span: its queries go to shared memory, and the keys and values of the step's rows
+// that lie in the span and that the tile sees go to their pages. Other tiles of the sequence write the same there.
+template <int DIMENSION>
+__device__ __forceinline__ void rotate_tile(const RotateParams& p, const ItemTile& tile, u32 kv_head, u32 span,
+                                            u16* queries) {
+    constexpr u32 THREADS = ATTEND_WARPS * 32, PARTS = DIMENSION / 8, SPAN = SPAN_CHUNKS * CHUNK;
+    const u32 group = p.heads / p.kv_heads, items = min(TILE_ITEMS, tile.items - tile.first_item);
+    const u32 last_row = (tile.first_item + items - 1) / group, part = threadIdx.x % PARTS;
+    const u32 begin = max(tile.start, span * SPAN), end = max(begin, min(tile.start + last_row + 1, (span + 1) * SPAN));
+    const u32 heads = items + (end - begin) * 2;
+    for (u32 i = threadIdx.x / PARTS; i < heads; i += THREADS / PARTS) {
+        u32 first, second;
+        float4 v[2];
+        if (i < items) {
+            const u32 item = tile.first_item + i;
+            read_rotated<DIMENSION>(p, tile.first_row + item / group, kv_head * group + item % group, part, first, second, v);
+            u16* to = queries + i * SHARED_QUERY<DIMENSION>;
+            *(uint2*)(to + first) = make_uint2(pack_bf16x2(v[0].x, v[0].y), pack_bf16x2(v[0].z, v[0].w));
+            *(uint2*)(to + second) = make_uint2(pack_bf16x2(v[1].x, v[1].y), pack_bf16x2(v[1].z, v[1].w));
+            continue;
+        }
+        const bool is_value = (i - items) % 2;
+        const u32 position = begin + (i - items) / 2, token = position % PAGE;
+        const u32 head = p.heads + kv_head + (is_value ? p.kv_heads : 0);
+        read_rotated<DIMENSION>(p, tile.first_row + position - tile.start, head, part, first, second, v);
+        const u64 page = ((u64)p.tables[tile.table_start + position / PAGE] * p.kv_heads + kv_head) * PAGE * DIMENSION;
+        if (is_value) {
+            const float low[4] = {v[0].x, v[0].y, v[0].z, v[0].w}, high[4] = {v[1].x, v[1].y, v[1].z, v[1].w};
+#pragma unroll
+            for (u32 j = 0; j < 4; j++) {
+                p.values[page + value_position(token, first + j)] = to_bf16(low[j]);
+                p.values[page + value_position(token, second + j)] = to_bf16(high[j]);
+            }
+        } else {
+            u16* to = p.keys + page + token * DIMENSION;
+            *(uint2*)(to + first) = make_uint2(pack_bf16x2(v[0].x, v[0].y), pack_bf16x2(v[0].z, v[0].w));
+            *(uint2*)(to + second) = make_uint2(pack_bf16x2(v[1].x, v[1].y), pack_bf16x2(v[1].z, v[1].w));
+        }
+    }
+}
+
+// A warp does one chunk of one tile and key-value head; a block, one span. `rotation` is for queries that are rotated here.
+template <int DIMENSION, Queries QUERIES>
+__device__ __forceinline__ void chunks(const AttendParams& p, const RotateParams* rotation) {
     // Rows apart by 8 banks, so that the lanes of a store do not meet.
     constexpr u32 ROW = DIMENSION + 8;
     __shared__ __align__(16) float sums[SPAN_CHUNKS * TILE_ITEMS * ROW];
     __shared__ float2 weights[SPAN_CHUNKS * TILE_ITEMS];
+    __shared__ __align__(16) u16 queries[QUERIES == FROM_SHARED ? TILE_ITEMS * SHARED_QUERY<DIMENSION> : 8];
     let_next_kernel_start();
     const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, kv_head = blockIdx.y, group = p.heads / p.kv_heads;
     const u32 span = blockIdx.z, chunk = span * SPAN_CHUNKS + warp;
@@ -345,14 +442,28 @@ __device__ __forceinline__ void chunks(const AttendParams& p) {
     const u32 last = last_page(tile, group), chunk_count = last / CHUNK_PAGES + 1;
     u64 pages[CHUNK_PAGES];
     chunk_pages<DIMENSION>(p, p.tables + tile.table_start, kv_head, chunk, last, pages);
+    ChunkKeys<DIMENSION> keys;
+    // Keys of earlier steps are there before this step's are.
+    const bool is_old = QUERIES == FROM_SHARED && (chunk + 1) * CHUNK <= tile.start;
+    if (is_old) {
+        fetch_chunk_keys<DIMENSION>(p, pages, keys);
+        if (lane == 0)
+#pragma unroll
+            for (u32 page = 0; page < CHUNK_PAGES; page++) prefetch_bytes(p.values + pages[page], PAGE * DIMENSION * 2);
+    }
     // A block that returns must have waited too: the next kernel takes its end for the end of all before it.
     wait_for_previous_kernel();
     if (span * SPAN_CHUNKS >= chunk_count) return;
+    if (QUERIES == FROM_SHARED) {
+        rotate_tile<DIMENSION>(*rotation, tile, kv_head, span, queries);
+        __syncthreads();
+    }
     TileQuery<DIMENSION> q;
-    load_query(p, tile, kv_head, q);
+    load_query<DIMENSION, QUERIES>(p, tile, kv_head, queries, q);
     if (chunk < chunk_count) {
+        if (!is_old) fetch_chunk_keys<DIMENSION>(p, pages, keys);
         ChunkResult<DIMENSION> result;
-        attend_chunk<DIMENSION, PAGES>(p, q, pages, nullptr, chunk, result);
+        attend_chunk<DIMENSION, PAGES>(p, q, pages, nullptr, chunk, keys, result);
 #pragma unroll
         for (u32 half = 0; half < 2; half++) {
             const u32 item = warp * TILE_ITEMS + lane / 4 + half * 8;
@@ -399,7 +510,7 @@ __device__ __forceinline__ void prompt(const AttendParams& p) {
     auto tile_of = [&](u32 index) { return p.tiles[p.tile_count - 1 - first_index - index]; };
     const ItemTile tile = tile_of(min(warp, tiles - 1));
     TileQuery<DIMENSION> q;
-    load_query(p, tile, kv_head, q);
+    load_query<DIMENSION, FROM_MEMORY>(p, tile, kv_head, nullptr, q);
     float maximum[2], total[2], sums[DIMENSION / 8][4], span_maximum[2], span_total[2];
 #pragma unroll
     for (u32 half = 0; half < 2; half++) maximum[half] = MINUS_INFINITY, total[half] = 0.0f;
@@ -438,9 +549,10 @@ __device__ __forceinline__ void prompt(const AttendParams& p) {
                     for (u32 j = 0; j < 4; j++) sums[i][j] = 0.0f;
             }
             ChunkResult<DIMENSION> result;
+            ChunkKeys<DIMENSION> fetched;
             const u64 nowhere[CHUNK_PAGES] = {};
             const uint4* copied = (const uint4*)(shared + CHUNKS_AT + chunk % 2 * CHUNK_BYTES);
-            attend_chunk<DIMENSION, SHARED>(p, q, nowhere, copied, chunk, result);
+            attend_chunk<DIMENSION, SHARED>(p, q, nowhere, copied, chunk, fetched, result);
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
                 float keep, take;
@@ -478,9 +590,30 @@ __device__ __forceinline__ void prompt(const AttendParams& p) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(128) attend_chunks_32(const __grid_constant__ AttendParams p) { chunks<32>(p); }
-extern "C" __global__ void __launch_bounds__(128) attend_chunks_64(const __grid_constant__ AttendParams p) { chunks<64>(p); }
-extern "C" __global__ void __launch_bounds__(128) attend_chunks_128(const __grid_constant__ AttendParams p) { chunks<128>(p); }
+// `rotate` and `attend_chunks` in one.
+struct RotateAttendParams {
+    RotateParams rotate;
+    AttendParams attend;
+};
+
+extern "C" __global__ void __launch_bounds__(128) attend_chunks_32(const __grid_constant__ AttendParams p) {
+    chunks<32, FROM_MEMORY>(p, nullptr);
+}
+extern "C" __global__ void __launch_bounds__(128) attend_chunks_64(const __grid_constant__ AttendParams p) {
+    chunks<64, FROM_MEMORY>(p, nullptr);
+}
+extern "C" __global__ void __launch_bounds__(128) attend_chunks_128(const __grid_constant__ AttendParams p) {
+    chunks<128, FROM_MEMORY>(p, nullptr);
+}
+extern "C" __global__ void __launch_bounds__(128) rotate_attend_32(const __grid_constant__ RotateAttendParams p) {
+    chunks<32, FROM_SHARED>(p.attend, &p.rotate);
+}
+extern "C" __global__ void __launch_bounds__(128) rotate_attend_64(const __grid_constant__ RotateAttendParams p) {
+    chunks<64, FROM_SHARED>(p.attend, &p.rotate);
+}
+extern "C" __global__ void __launch_bounds__(128) rotate_attend_128(const __grid_constant__ RotateAttendParams p) {
+    chunks<128, FROM_SHARED>(p.attend, &p.rotate);
+}
 extern "C" __global__ void __launch_bounds__(128) attend_prompt_32(const __grid_constant__ AttendParams p) { prompt<32>(p); }
 extern "C" __global__ void __launch_bounds__(128) attend_prompt_64(const __grid_constant__ AttendParams p) { prompt<64>(p); }
 extern "C" __global__ void __launch_bounds__(128) attend_prompt_128(const __grid_constant__ AttendParams p) { prompt<128>(p); }

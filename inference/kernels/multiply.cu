@@ -8,6 +8,7 @@
 // Variants by tokens a block: 8, 16, 32 and 128. The columns' splits are either blocks of their own, with partial sums to
 // memory, or walked through by one block. Weights come through a ring of stages in shared memory that each warp fills
 // for itself; it is filled before the kernel waits for the one that makes the activations.
+#include "gate.cuh"
 #include "products.cuh"
 
 // Warps of a block, where the launch does not say otherwise.
@@ -126,8 +127,30 @@ struct Step<TileBF16> {
     }
 };
 
-template <class TILE, class VARIANT>
-__device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Part& part, u8* shared) {
+// Activations that lie in memory, and come through shared memory in chunks.
+struct StoredInput {
+    static constexpr bool IS_MADE = false;
+};
+
+// Activations that each block makes for itself of gate and up, for the columns of its piece.
+struct GatedInput {
+    static constexpr bool IS_MADE = true;
+    const GateInput& input;
+
+    __device__ __forceinline__ void make(u8* xs, u32 first_unit, u32 units, u32 rows) const {
+        for (u32 i = threadIdx.x / 32; i < units * rows; i += blockDim.x / 32) {
+            const u32 unit = i % units, row = i / units;
+            float v[8];
+            input.read(row, first_unit + unit, v);
+            store_in_unit(xs + unit * UNIT_BYTES, row, false, v);
+        }
+        __syncthreads();
+    }
+};
+
+template <class TILE, class VARIANT, class SOURCE>
+__device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Part& part, const SOURCE& source,
+                                              u8* shared) {
     using STEP = Step<TILE>;
     constexpr u32 TOKENS = VARIANT::TOKENS, TILES = VARIANT::TILES, TOKEN_TILES = VARIANT::TOKEN_TILES;
     constexpr u32 CHUNK = VARIANT::CHUNK, STEPS_PER_UNIT = COLUMN_UNIT / STEP::COLUMNS;
@@ -135,6 +158,7 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
     constexpr u32 RING_BYTES = STAGES * TILE::BYTES;
     constexpr u32 X_BYTES = TOKENS / 8 * STEP::X_BYTES, XS_BYTES = 2 * CHUNK * X_BYTES;
     static_assert(TILES == 1 || CHUNK == 1, "warps that share tiles meet at every step");
+    static_assert(!SOURCE::IS_MADE || (TOKENS == UNIT_ROWS && STEPS_PER_UNIT == 1 && !VARIANT::WALKS_SPLITS));
 
     const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
     const u32 first_tile = (blockIdx.y - part.first_block) * warps, first_row = blockIdx.x * TOKENS;
@@ -197,16 +221,20 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
     }
     let_next_kernel_start();
     wait_for_previous_kernel();
-    load_chunk();
-    copy_async_commit();
-    copy_async_wait<0>();
+    if constexpr (SOURCE::IS_MADE) {
+        source.make(xs, begin, end - begin, p.rows);
+    } else {
+        load_chunk();
+        copy_async_commit();
+        copy_async_wait<0>();
+    }
     // From here on a group of copies is committed at each step. Those for a step were committed STAGES - 1 steps before
     // it, activations for a chunk CHUNK steps before it.
     static_assert(CHUNK + 1 >= STAGES);
     u32 stage = 0, x = 0, chunk_step = 0;
     for (u32 step = begin; step < end; step++) {
         copy_async_wait<STAGES - 2>();
-        if (chunk_step == 0) {
+        if (!SOURCE::IS_MADE && chunk_step == 0) {
             __syncthreads();
             load_chunk();
         } else {
@@ -220,7 +248,7 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
             STEP::template add<VARIANT, RING_BYTES>(shared + slot * RING_BYTES + stage,
                                                     xs + x + token_tile * STEP::X_BYTES, lane, acc);
         stage = stage == RING_BYTES - TILE::BYTES ? 0 : stage + TILE::BYTES;
-        x = x == XS_BYTES - X_BYTES ? 0 : x + X_BYTES;
+        x = !SOURCE::IS_MADE && x == XS_BYTES - X_BYTES ? 0 : x + X_BYTES;
         if (VARIANT::WALKS_SPLITS && step + 1 == split_end) {
 #pragma unroll
             for (u32 f = 0; f < TILES; f++)
@@ -262,40 +290,51 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
     }
 }
 
-template <class VARIANT>
-__device__ __forceinline__ void multiply(const MultiplyParams& p) {
+template <class VARIANT, class SOURCE>
+__device__ __forceinline__ void multiply(const MultiplyParams& p, const SOURCE& source) {
     SHARED_BYTES(shared);
     u32 index = 0;
     while (index + 1 < p.part_count && blockIdx.y >= p.parts[index + 1].first_block) index++;
     const Part part = p.parts[index];
     switch (part.format) {
-        case FORMAT_Q4_K: return multiply_part<TileQ4K, VARIANT>(p, part, shared);
-        case FORMAT_Q5_K: return multiply_part<TileQ5K, VARIANT>(p, part, shared);
-        case FORMAT_Q6_K: return multiply_part<TileQ6K, VARIANT>(p, part, shared);
-        case FORMAT_Q8_0: return multiply_part<TileQ80, VARIANT>(p, part, shared);
-        default: return multiply_part<TileBF16, VARIANT>(p, part, shared);
+        case FORMAT_Q4_K: return multiply_part<TileQ4K, VARIANT>(p, part, source, shared);
+        case FORMAT_Q5_K: return multiply_part<TileQ5K, VARIANT>(p, part, source, shared);
+        case FORMAT_Q6_K: return multiply_part<TileQ6K, VARIANT>(p, part, source, shared);
+        case FORMAT_Q8_0: return multiply_part<TileQ80, VARIANT>(p, part, source, shared);
+        default:
+            // Their activations are not made here.
+            if constexpr (!SOURCE::IS_MADE) multiply_part<TileBF16, VARIANT>(p, part, source, shared);
     }
 }
+
+struct GatedParams {
+    MultiplyParams products;
+    GateInput input;
+};
 
 // The most warps of a block in decode steps: nine fill a device of 132 multiprocessors evenly with a 7B model's layers.
 constexpr u32 MOST_WARPS = 9;
 
 // `inference/src/cuda/multiply.rs` has the same numbers, and sizes the shared memory.
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) multiply_8_small(const __grid_constant__ MultiplyParams p) {
-    multiply<Variant<8, 5 << 10, 1, false>>(p);
+    multiply<Variant<8, 5 << 10, 1, false>>(p, StoredInput());
 }
 extern "C" __global__ void __launch_bounds__(MOST_WARPS * 32, 2) multiply_8(const __grid_constant__ MultiplyParams p) {
-    multiply<Variant<8, 10 << 10, 4, false>>(p);
+    multiply<Variant<8, 10 << 10, 4, false>>(p, StoredInput());
+}
+extern "C" __global__ void __launch_bounds__(MOST_WARPS * 32, 2)
+    multiply_8_gated(const __grid_constant__ GatedParams p) {
+    multiply<Variant<8, 10 << 10, 4, false>>(p.products, GatedInput{p.input});
 }
 extern "C" __global__ void __launch_bounds__(MOST_WARPS * 32, 2) multiply_16(const __grid_constant__ MultiplyParams p) {
-    multiply<Variant<16, 9728, 3, false>>(p);
+    multiply<Variant<16, 9728, 3, false>>(p, StoredInput());
 }
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 2) multiply_32(const __grid_constant__ MultiplyParams p) {
-    multiply<Variant<32, 7296, 2, false>>(p);
+    multiply<Variant<32, 7296, 2, false>>(p, StoredInput());
 }
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) multiply_128(const __grid_constant__ MultiplyParams p) {
-    multiply<Variant<128, 7296, 1, false>>(p);
+    multiply<Variant<128, 7296, 1, false>>(p, StoredInput());
 }
 extern "C" __global__ void __launch_bounds__(WARPS * 32, 1) multiply_128_walk(const __grid_constant__ MultiplyParams p) {
-    multiply<Variant<128, 7296, 1, true>>(p);
+    multiply<Variant<128, 7296, 1, true>>(p, StoredInput());
 }

@@ -61,6 +61,13 @@ __device__ __forceinline__ float4 read_uncached(const float4* at) { return __ldc
 // Has the device's cache fetch the line of an address.
 __device__ __forceinline__ void prefetch(const void* at) { asm volatile("prefetch.global.L2 [%0];" ::"l"(at)); }
 
+// Has it fetch many bytes, of a multiple of 16, where the machine has one instruction for it.
+__device__ __forceinline__ void prefetch_bytes(const void* at, u32 bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(at), "r"(bytes) : "memory");
+#endif
+}
+
 // A kernel may start while the one before it in the stream still runs. It may read weights then, and nothing else.
 __device__ __forceinline__ void wait_for_previous_kernel() {
 #if __CUDA_ARCH__ >= 900
@@ -118,3 +125,22 @@ __device__ __forceinline__ float exp2_fast(float x) {
 
 __device__ __forceinline__ float low_bf16(u32 pair) { return __uint_as_float(pair << 16); }
 __device__ __forceinline__ float high_bf16(u32 pair) { return __uint_as_float(pair & 0xffff0000u); }
+
+#if __CUDA_ARCH__ >= 900
+// Blocks that run side by side and write into each other's shared memory.
+__device__ __forceinline__ u32 cluster_rank() {
+    u32 rank;
+    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+// All threads of all blocks arrive, then wait: what was written to shared memory before is seen after.
+__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+__device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+// To the place in block `rank` that `to` is in this one.
+__device__ __forceinline__ void store_in_block(SharedAddress to, u32 rank, float value) {
+    asm volatile(
+        "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; st.shared::cluster.f32 [there], %2; }" ::"r"(to),
+        "r"(rank), "f"(value)
+        : "memory");
+}
+#endif

@@ -1,5 +1,5 @@
 // What is done to each row between two products: embedding, normalization, gate, packing.
-#include "activations.cuh"
+#include "gate.cuh"
 
 struct EmbedParams {
     const u8* weights;
@@ -98,14 +98,81 @@ extern "C" __global__ void __launch_bounds__(256) normalize_many(const __grid_co
     normalize_row<256>(p);
 }
 
+#if __CUDA_ARCH__ >= 900
+// Blocks of a row, and threads of each.
+constexpr u32 ROW_BLOCKS = 8, SHARE_THREADS = NORMALIZE_THREADS / ROW_BLOCKS;
+
+// The same for few rows on Hopper, a row spread over the blocks of a cluster: one multiprocessor takes longer to read the
+// pieces than all the rest takes. Block r does what threads r * 128 and on of `normalize` would do.
+extern "C" __global__ void __cluster_dims__(ROW_BLOCKS, 1, 1) __launch_bounds__(SHARE_THREADS)
+    normalize_cluster(const __grid_constant__ NormalizeParams p) {
+    constexpr u32 WARPS = SHARE_THREADS / 32, UNIT_QUADS = COLUMN_UNIT / 4;
+    // Units of 1024 threads' quads, and of those a block's.
+    constexpr u32 ROUND_UNITS = NORMALIZE_THREADS / UNIT_QUADS, OWN_UNITS = ROUND_UNITS / ROW_BLOCKS;
+    SHARED_BYTES(shared);
+    __shared__ float squares[NORMALIZE_THREADS / 32];
+    float4* kept = (float4*)shared;
+    let_next_kernel_start();
+    // A block's shared memory may be written once it runs.
+    cluster_arrive();
+    const u32 rank = cluster_rank(), index = blockIdx.x / ROW_BLOCKS;
+    const u32 row = p.wanted ? p.wanted[index] : index, quads = p.columns / 4, units = p.out.columns / COLUMN_UNIT;
+    const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    auto unit_of = [&](u32 n) { return n / OWN_UNITS * ROUND_UNITS + rank * OWN_UNITS + n % OWN_UNITS; };
+    auto weight_of = [&](u32 quad) {
+        return quad < quads ? ((const float4*)p.weight)[quad] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    };
+    u32 quad = unit_of(warp) * UNIT_QUADS + lane * 2;
+    float4 weight[2] = {weight_of(quad), weight_of(quad + 1)};
+    wait_for_previous_kernel();
+    float4* residual = (float4*)(p.residual + (u64)row * p.columns);
+    float square = 0.0f;
+    u32 place = threadIdx.x;
+    for (u32 i = rank * SHARE_THREADS + threadIdx.x; i < quads; i += NORMALIZE_THREADS, place += SHARE_THREADS) {
+        float4 v = residual[i];
+        if (p.update.splits > 0) {
+            const float* const at[1] = {p.update.values + (u64)row * p.update.stride + i * 4};
+            float4 update[1];
+            read_pieces<9>(p.update, at, update);
+            add_to(v, update[0]);
+            residual[i] = v;
+        }
+        kept[place] = v;
+        square = __fmaf_rn(v.x, v.x, __fmaf_rn(v.y, v.y, __fmaf_rn(v.z, v.z, __fmaf_rn(v.w, v.w, square))));
+    }
+    for (u32 distance = 16; distance > 0; distance /= 2) square += __shfl_xor_sync(FULL_WARP, square, distance);
+    cluster_wait();
+    if (lane < ROW_BLOCKS) store_in_block(shared_address(squares + rank * WARPS + warp), lane, square);
+    cluster_arrive();
+    cluster_wait();
+    float sum = squares[lane];
+    for (u32 distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(FULL_WARP, sum, distance);
+    const float scale = 1.0f / sqrtf(sum / (float)p.columns + p.epsilon);
+    for (u32 n = warp; unit_of(n) < units; n += WARPS) {
+        if (n != warp) {
+            quad = unit_of(n) * UNIT_QUADS + lane * 2;
+            weight[0] = weight_of(quad), weight[1] = weight_of(quad + 1);
+        }
+        float v[8];
+#pragma unroll
+        for (u32 i = 0; i < 2; i++) {
+            const float4 w = weight[i];
+            float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            if (quad + i < quads) x = kept[n * UNIT_QUADS + lane * 2 + i];
+            v[i * 4] = x.x * (scale * w.x), v[i * 4 + 1] = x.y * (scale * w.y);
+            v[i * 4 + 2] = x.z * (scale * w.z), v[i * 4 + 3] = x.w * (scale * w.w);
+        }
+        store_activations(p.out, index, unit_of(n), v);
+    }
+}
+#endif
+
 // The kernels below do 256 columns of a row a warp.
 constexpr u32 ROW_WARPS = 4;
 
 struct GateParams {
-    Partial products;  // gate in the first columns, up from `up_column` on
+    GateInput input;
     Activations out;
-    u32 up_column;
-    u32 columns;
 };
 
 // out = silu(gate) * up.
@@ -114,19 +181,8 @@ extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) gate(const __grid_c
     wait_for_previous_kernel();
     const u32 row = blockIdx.y, unit = blockIdx.x * ROW_WARPS + threadIdx.x / 32;
     if (unit >= p.out.columns / COLUMN_UNIT) return;
-    const u32 column = unit * COLUMN_UNIT + threadIdx.x % 32 * 8;
-    // Columns beyond the matrix's read its last ones; the width is a multiple of 4.
-    const u32 low = min(column, p.columns - 4), high = min(column + 4, p.columns - 4);
-    const float* gates = p.products.values + (u64)row * p.products.stride;
-    const float* ups = gates + p.up_column;
-    const float* const at[4] = {gates + low, gates + high, ups + low, ups + high};
-    float4 v[4];
-    read_pieces<2>(p.products, at, v);
-    const float g[8] = {v[0].x, v[0].y, v[0].z, v[0].w, v[1].x, v[1].y, v[1].z, v[1].w};
-    const float u[8] = {v[2].x, v[2].y, v[2].z, v[2].w, v[3].x, v[3].y, v[3].z, v[3].w};
     float out[8];
-#pragma unroll
-    for (u32 i = 0; i < 8; i++) out[i] = column + i < p.columns ? __fdiv_rn(g[i], 1.0f + expf(-g[i])) * u[i] : 0.0f;
+    p.input.read(row, unit, out);
     store_activations(p.out, row, unit, out);
 }
 

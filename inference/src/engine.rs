@@ -167,6 +167,7 @@ impl Engine {
         let limits = Limits {
             blocks,
             step_tokens: runner.step_tokens(),
+            shared_step_tokens: runner.shared_step_tokens(),
             running: RUNNING_LIMIT,
             waiting: WAITING_LIMIT,
         };

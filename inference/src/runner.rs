@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use crate::{
     EngineError, EngineOptions, Model, ModelError,
     cpu::{attention::KvPrecision, threads::default_threads},
-    cuda::{CudaRunner, Gpu, GpuError, runner::STEP_TOKENS as GPU_STEP_TOKENS},
+    cuda::{CudaRunner, Gpu, GpuError, runner as gpu_runner},
     models::decoder::{CpuRunner, WeightPrecision},
     sampler::Choice,
     scheduler::Batch,
@@ -103,7 +103,15 @@ impl Runner {
     pub fn step_tokens(&self) -> usize {
         match self {
             Self::Cpu(_) => CPU_STEP_TOKENS,
-            Self::Cuda(_) => GPU_STEP_TOKENS,
+            Self::Cuda(_) => gpu_runner::STEP_TOKENS,
+        }
+    }
+
+    /// The same of a step whose end decoding sequences wait for.
+    pub fn shared_step_tokens(&self) -> usize {
+        match self {
+            Self::Cpu(_) => CPU_STEP_TOKENS,
+            Self::Cuda(_) => gpu_runner::SHARED_STEP_TOKENS,
         }
     }
 

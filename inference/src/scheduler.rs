@@ -20,6 +20,8 @@ pub struct Limits {
     pub blocks: usize,
     /// Tokens computed in one step.
     pub step_tokens: usize,
+    /// Tokens computed in a step that decodes too: prompts take what is left of so many.
+    pub shared_step_tokens: usize,
     /// Sequences that may hold blocks at once.
     pub running: usize,
     /// Sequences that may wait; more are refused.
@@ -214,6 +216,11 @@ impl Scheduler {
             for id in ids {
                 self.take(id, &mut budget, &mut batch);
             }
+            if !batch.entries.is_empty() && decoding {
+                // A prompt goes on, however many rows the others have.
+                let left = self.limits.shared_step_tokens.saturating_sub(batch.rows());
+                budget = budget.min(left.max(BLOCK_SIZE));
+            }
         }
         while budget > 0 && self.admit(best, &mut batch.copies) {
             if let Some(id) = self.running.last().map(|sequence| sequence.id) {
@@ -396,7 +403,7 @@ mod tests {
     use super::*;
 
     fn limits() -> Limits {
-        Limits { blocks: 40, step_tokens: 32, running: 4, waiting: 6 }
+        Limits { blocks: 40, step_tokens: 32, shared_step_tokens: 32, running: 4, waiting: 6 }
     }
 
     /// A "model" whose next token is a function of the tokens before it, so that any error in bookkeeping shows.
@@ -581,11 +588,33 @@ mod tests {
         assert_eq!(step(&mut scheduler), [(1, 32)]);
     }
 
+    /// Beside a stream a prompt takes smaller pieces, and whole ones when the stream has ended.
+    #[test]
+    fn a_prompt_beside_a_stream_takes_smaller_pieces() {
+        let mut scheduler = Scheduler::new(Limits { shared_step_tokens: 20, ..limits() });
+        let mut runner = Runner { blocks: vec![Vec::new(); limits().blocks] };
+        let mut step = |scheduler: &mut Scheduler| {
+            let batch = scheduler.schedule();
+            let chosen = runner.run(&batch);
+            for (entry, chosen) in batch.entries.iter().zip(chosen) {
+                scheduler.commit(entry, &chosen);
+            }
+            batch.entries.iter().map(|entry| (entry.sequence, entry.tokens.len())).collect::<Vec<_>>()
+        };
+        assert!(scheduler.add(1, (0..10).collect(), Priority::Interactive));
+        assert_eq!(step(&mut scheduler), [(1, 10)]);
+        assert!(scheduler.add(2, (100..200).collect(), Priority::Interactive));
+        assert_eq!(step(&mut scheduler), [(1, 1), (2, 19)]);
+        scheduler.finish(1);
+        assert_eq!(step(&mut scheduler), [(2, 32)]);
+    }
+
     /// Sixteen requests of mixed lengths at once: the last to finish takes at most twice as many steps as the
     /// middle one, though prompts are computed in pieces and wait for one another.
     #[test]
     fn none_of_sixteen_is_starved() {
-        let limits = Limits { blocks: 400, step_tokens: 64, running: 16, waiting: 16 };
+        let limits =
+            Limits { blocks: 400, step_tokens: 64, shared_step_tokens: 64, running: 16, waiting: 16 };
         let mut scheduler = Scheduler::new(limits);
         let mut runner = Runner { blocks: vec![Vec::new(); limits.blocks] };
         let prompt = |id: u32| (0..40 + id * 97 % 240).map(|token| token * 31 + id).collect::<Vec<_>>();

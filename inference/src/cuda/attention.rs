@@ -7,8 +7,8 @@ use super::{
     buffers::Buffer,
     kernels::HEAD_DIMENSIONS,
     params::{
-        Activations, AttendParams, CopyPagesParams, MergeParams, PackParams, Partial, RotateParams,
-        TurnsParams,
+        Activations, AttendParams, CopyPagesParams, MergeParams, PackParams, Partial, RotateAttendParams,
+        RotateParams, TurnsParams,
     },
     rows,
     step::{CHUNK, Step},
@@ -30,6 +30,10 @@ pub(super) fn prompt_shared_bytes(dimension: usize) -> usize {
 const SPAN_BYTES: usize = 256 << 20;
 /// Warps a multiprocessor needs to be busy: with so many tiles there is nothing to gain from splitting them.
 const WARPS_PER_MULTIPROCESSOR: usize = 8;
+
+/// Up to so many rows are rotated by the spans that need them; for more a kernel before them costs less (measured on an
+/// H200 with 1 to 16 rows of a 1.5B and a 7B).
+const ROTATING_ROWS: usize = 4;
 
 /// Sizes of attention, the same in all layers.
 #[derive(Debug, Clone, Copy)]
@@ -197,11 +201,16 @@ impl AttentionScratch {
         unsafe { gpu.launch(&gpu.kernels.turns, [step.rows, 1, 1], 64, 0, &params) }
     }
 
+    /// Whether a step's attention rotates its queries, keys and values itself: every span does so for its tile.
+    fn rotates(gpu: &Gpu, shape: &AttentionShape, step: &Step) -> bool {
+        step.rows <= ROTATING_ROWS && Self::uses_chunks(gpu, shape, step)
+    }
+
     /// Rotates and stores the step's keys and values, attends, and leaves the result in `out`.
     ///
     /// # Safety
-    /// [`Self::turn`] came before it. `projections` holds query, key and value of the step's rows side by side; `at` is the step's array on the
-    /// device, and its block tables name blocks of `kv`; `out` has room for `heads * dimension` columns.
+    /// [`Self::turn`] came before it. `projections` holds query, key and value of the step's rows side by side; `at` is the
+    /// step's array on the device, and its block tables name blocks of `kv`; `out` has room for `heads * dimension` columns.
     #[allow(clippy::too_many_arguments, reason = "one kernel call each; a structure would only rename them")]
     pub unsafe fn attend(
         &self,
@@ -255,11 +264,22 @@ impl AttentionScratch {
         let threads = 32 * WARPS as u32;
         // SAFETY: the caller's promise; the scratch was sized by `reserve` for this step.
         unsafe {
-            let grid = [(shape.heads + 2 * shape.kv_heads).div_ceil(ROTATE_HEADS), step.rows, 1];
-            gpu.launch(&gpu.kernels.rotate, grid, 64 * ROTATE_HEADS as u32, 0, &rotate)?;
+            let spans = [step.tile_count, shape.kv_heads, step.chunks.div_ceil(WARPS)];
+            if Self::rotates(gpu, shape, step) {
+                let params = RotateAttendParams { rotate, attend };
+                gpu.launch(&gpu.kernels.rotate_attend[variant], spans, threads, 0, &params)?;
+            } else {
+                let grid = [(shape.heads + 2 * shape.kv_heads).div_ceil(ROTATE_HEADS), step.rows, 1];
+                gpu.launch(&gpu.kernels.rotate, grid, 64 * ROTATE_HEADS as u32, 0, &rotate)?;
+                if by_chunks {
+                    gpu.launch(&gpu.kernels.attend_chunks[variant], spans, threads, 0, &attend)?;
+                } else {
+                    let grid = [shape.kv_heads, step.tile_count.div_ceil(WARPS), 1];
+                    let shared = prompt_shared_bytes(shape.dimension);
+                    gpu.launch(&gpu.kernels.attend_prompt[variant], grid, threads, shared, &attend)?;
+                }
+            }
             if by_chunks {
-                let grid = [step.tile_count, shape.kv_heads, step.chunks.div_ceil(WARPS)];
-                gpu.launch(&gpu.kernels.attend_chunks[variant], grid, threads, 0, &attend)?;
                 let merge = MergeParams {
                     sums: self.span_sums.address(),
                     weights: self.span_weights.address(),
@@ -272,14 +292,6 @@ impl AttentionScratch {
                 let grid = [out.columns as usize / COLUMN_UNIT, step.rows, 1];
                 gpu.launch(&gpu.kernels.attend_merge, grid, 32, 0, &merge)
             } else {
-                let grid = [shape.kv_heads, step.tile_count.div_ceil(WARPS), 1];
-                gpu.launch(
-                    &gpu.kernels.attend_prompt[variant],
-                    grid,
-                    threads,
-                    prompt_shared_bytes(shape.dimension),
-                    &attend,
-                )?;
                 let params = PackParams { rows: self.rows.address(), out, columns: width as u32 };
                 rows::pack(gpu, step.rows, &params)
             }

@@ -10,7 +10,7 @@ use super::{
     attention::{AttentionScratch, AttentionShape, KvPages, Rotation, StepAddresses, group},
     buffers::{Buffer, Uploader},
     multiply::Products,
-    params::{Activations, GateParams, Layout, NormalizeParams, PackParams, Partial},
+    params::{Activations, GateInput, GateParams, Layout, NormalizeParams, PackParams, Partial},
     rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision, UNIT_BYTES, UNIT_ROWS},
     step::Step,
     tiles::{COLUMN_UNIT, Format, GROUP},
@@ -85,6 +85,11 @@ pub fn all(gpu: &Gpu) -> Vec<Result<Check, GpuError>> {
         &[(GgmlDType::Q4K, 176), (GgmlDType::Q5K, 32), (GgmlDType::Q6K, 48)],
         2816,
     )));
+    for (dtype, columns) in
+        [(GgmlDType::Q4K, 1024), (GgmlDType::Q5K, 768), (GgmlDType::Q6K, 2816), (GgmlDType::Q8_0, 352)]
+    {
+        checks.extend(one_or_error(gated(gpu, dtype, columns)));
+    }
     for (rows, columns) in [(1, 512), (7, 1536), (130, 192)] {
         checks.push(normalize(gpu, rows, columns));
         checks.push(gate(gpu, rows, columns));
@@ -373,7 +378,8 @@ fn gate(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> {
     buffer.reserve(gpu, rows, columns)?;
     let out = buffer.shaped(rows, columns, Layout::Fragments);
     let partial = Partial { values: device.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
-    let params = GateParams { products: partial, out, up_column: up_column as u32, columns: columns as u32 };
+    let input = GateInput { products: partial, up_column: up_column as u32, columns: columns as u32 };
+    let params = GateParams { input, out };
     // SAFETY: buffers have the shapes that the parameters state.
     unsafe { rows::gate(gpu, rows, &params)? };
     let found = read_activations(gpu, out, &buffer, rows, columns)?;
@@ -383,6 +389,39 @@ fn gate(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> {
     }
     let error = normalized_error(&found.halves, &exact) + found.wrong;
     Ok(Check::new(format!("gate {rows} x {columns}"), error, BF16_ERROR))
+}
+
+/// Products that gate their input themselves, against the gate's kernel and the product after it.
+fn gated(gpu: &Gpu, dtype: GgmlDType, columns: usize) -> Result<Vec<Check>, GpuError> {
+    let matrix = random::matrix(dtype, 200, columns, 7);
+    let products = Products::new(gpu, vec![Uploader::new(gpu)?.upload(gpu, &matrix)?]);
+    let (up_column, stride) = (columns.next_multiple_of(16), 2 * columns.next_multiple_of(16));
+    let mut checks = Vec::new();
+    for rows in [1, 3, 8] {
+        let gate_up = Buffer::of(gpu, "a check", &floats(8, rows * stride, 4.0))?;
+        let partial =
+            Partial { values: gate_up.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
+        let input = GateInput { products: partial, up_column: up_column as u32, columns: columns as u32 };
+        let mut buffer = ActivationBuffer::new(gpu, Precision::Bytes)?;
+        buffer.reserve(gpu, rows, columns)?;
+        let x = buffer.shaped(rows, columns, Layout::Fragments);
+        let out = || Buffer::of(gpu, "a check", &vec![f32::NAN; products.output_length(gpu, rows)?]);
+        let (apart, together) = (out()?, out()?);
+        assert!(products.gates(gpu, rows));
+        // SAFETY: buffers have the shapes that the parameters state, and outputs the length that the products do.
+        let [expected, found] = unsafe {
+            rows::gate(gpu, rows, &GateParams { input, out: x })?;
+            [
+                products.launch(gpu, x, rows, apart.address())?,
+                products.launch_gated(gpu, input, rows, together.address())?,
+            ]
+        };
+        let (expected, found) = (read_partial(gpu, &apart, expected)?, read_partial(gpu, &together, found)?);
+        let wrong = expected.iter().filter(|value| value.is_nan()).count() as f64;
+        let name = format!("multiply {dtype:?} 200 x {columns}, {rows} rows gated within: bits");
+        checks.push(Check::new(name, differing(&found, &expected) + wrong, 0.0));
+    }
+    Ok(checks)
 }
 
 fn pack(gpu: &Gpu, rows: usize, columns: usize, layout: Layout) -> Result<Check, GpuError> {

@@ -53,11 +53,15 @@ pub(super) const HEAD_DIMENSIONS: [usize; 3] = [32, 64, 128];
 pub(super) struct Kernels {
     /// As `multiply.rs` lists the variants.
     pub multiply: [CudaFunction; 6],
+    /// For up to eight rows, which each block gates itself.
+    pub multiply_gated: CudaFunction,
     /// For many rows, on Hopper.
     pub multiply_wide: Option<CudaFunction>,
     pub embed: CudaFunction,
     pub normalize: CudaFunction,
     pub normalize_many: CudaFunction,
+    /// For few rows, on Hopper: a row over several blocks.
+    pub normalize_cluster: Option<CudaFunction>,
     pub gate: CudaFunction,
     pub pack: CudaFunction,
     pub choose: CudaFunction,
@@ -65,6 +69,7 @@ pub(super) struct Kernels {
     pub rotate: CudaFunction,
     /// By [`HEAD_DIMENSIONS`].
     pub attend_chunks: [CudaFunction; 3],
+    pub rotate_attend: [CudaFunction; 3],
     pub attend_prompt: [CudaFunction; 3],
     pub attend_merge: CudaFunction,
     pub copy_pages: CudaFunction,
@@ -91,6 +96,11 @@ impl Kernels {
             get(&multiply, "multiply_128")?,
             get(&multiply, "multiply_128_walk")?,
         ];
+        let multiply_gated = get(&multiply, "multiply_8_gated")?;
+        let normalize_cluster = match code {
+            Code::Hopper => Some(get(&rows, "normalize_cluster")?),
+            Code::Portable => None,
+        };
         let multiply_wide = match code {
             Code::Hopper => {
                 let module =
@@ -104,22 +114,27 @@ impl Kernels {
             Ok([a?, b?, c?])
         };
         let attend_prompt = by_dimension("attend_prompt")?;
-        for function in multiplications.iter().chain(&multiply_wide).chain(&attend_prompt) {
+        for function in
+            multiplications.iter().chain([&multiply_gated]).chain(&multiply_wide).chain(&attend_prompt)
+        {
             let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             function.set_attribute(attribute, shared_bytes as i32).map_err(failed)?;
         }
         Ok(Self {
             multiply: multiplications,
+            multiply_gated,
             multiply_wide,
             embed: get(&rows, "embed")?,
             normalize: get(&rows, "normalize")?,
             normalize_many: get(&rows, "normalize_many")?,
+            normalize_cluster,
             gate: get(&rows, "gate")?,
             pack: get(&rows, "pack")?,
             choose: get(&rows, "choose")?,
             turns: get(&attention, "turns")?,
             rotate: get(&attention, "rotate")?,
             attend_chunks: by_dimension("attend_chunks")?,
+            rotate_attend: by_dimension("rotate_attend")?,
             attend_prompt,
             attend_merge: get(&attention, "attend_merge")?,
             copy_pages: get(&attention, "copy_pages")?,

@@ -10,6 +10,7 @@ pub mod device;
 mod graphs;
 mod kernels;
 pub mod multiply;
+mod pace;
 mod params;
 pub mod rows;
 pub mod runner;

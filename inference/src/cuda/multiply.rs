@@ -5,7 +5,9 @@ use cudarc::driver::sys::CUdeviceptr;
 use super::{
     Gpu, GpuError,
     buffers::DeviceMatrix,
-    params::{Activations, Layout, MAX_PARTS, MultiplyParams, Part, Partial, WideParams},
+    params::{
+        Activations, GateInput, GatedParams, Layout, MAX_PARTS, MultiplyParams, Part, Partial, WideParams,
+    },
     rows::{Precision, UNIT_BYTES, UNIT_ROWS},
     tiles::{COLUMN_UNIT, Format, TILE_FEATURES, padded_columns},
 };
@@ -65,13 +67,18 @@ pub fn padded_rows(rows: usize) -> usize {
 }
 
 impl Variant {
-    fn shared_bytes(&self, format: Format, warps: usize) -> usize {
+    /// Of the weights in flight of all warps of a block.
+    fn ring_bytes(&self, format: Format, warps: usize) -> usize {
         let stages = (self.ring / format.tile_bytes()).clamp(2, self.chunk + 1);
+        warps * stages * format.tile_bytes()
+    }
+
+    fn shared_bytes(&self, format: Format, warps: usize) -> usize {
         // Of a unit of columns; or the bf16 of a tile's columns.
         let activations = if format == Format::Bf16 { 64 * 2 } else { UNIT_BYTES / UNIT_ROWS };
         let totals =
             if self.use_for == UseFor::ManyRows { self.tokens * WARPS * TILE_FEATURES * 4 } else { 0 };
-        warps * stages * format.tile_bytes() + 2 * self.chunk * self.tokens * activations + totals
+        self.ring_bytes(format, warps) + 2 * self.chunk * self.tokens * activations + totals
     }
 }
 
@@ -85,6 +92,15 @@ const WIDE_SHARED_BYTES: usize = 3 * WIDE_TOKENS / UNIT_ROWS * UNIT_BYTES
     + 2 * WIDE_TILES * 3360
     + WIDE_TOKENS * WIDE_TILES * TILE_FEATURES * 4
     + 128;
+
+/// Rows of the product that gates its activations, and the variant that it is.
+const GATED_ROWS: usize = 8;
+const GATED_VARIANT: usize = 1;
+/// Units of columns that a block of it has room for beside its weights.
+const MOST_GATED_UNITS: usize = 9;
+/// Gate and up that all its blocks may read together, bytes: the blocks of a piece read the same. Beyond it a kernel that
+/// gates once costs less (measured on an H200 with 1 to 8 rows of a 1.5B and a 7B).
+const MOST_GATED_BYTES: usize = 7 << 20;
 
 /// How a product is spread over the device.
 struct Spread {
@@ -238,6 +254,62 @@ impl Products {
         Ok(pieces * rows * self.stride)
     }
 
+    /// Units of columns of the longest piece.
+    fn piece_units(&self) -> usize {
+        (padded_columns(self.matrices[0].columns) / COLUMN_UNIT).div_ceil(self.splits())
+    }
+
+    fn gated_shared_bytes(&self) -> usize {
+        let variant = &VARIANTS[GATED_VARIANT];
+        let weights = |matrix: &DeviceMatrix| variant.ring_bytes(matrix.format, self.spread.warps);
+        self.matrices.iter().map(weights).max().unwrap_or(0) + self.piece_units() * UNIT_BYTES
+    }
+
+    /// Whether blocks gate so many rows of their input themselves: where they can, and where that is faster.
+    pub fn gates(&self, gpu: &Gpu, rows: usize) -> bool {
+        let read = rows * self.matrices[0].columns * 2 * 4 * self.blocks(self.spread.warps);
+        rows <= GATED_ROWS
+            && read <= MOST_GATED_BYTES
+            && self.precision() == Precision::Bytes
+            && self.piece_units() <= MOST_GATED_UNITS
+            && self.gated_shared_bytes() <= gpu.shared_bytes
+    }
+
+    /// Queues the products of `rows` rows that the blocks gate.
+    ///
+    /// # Safety
+    /// This product [`Self::gates`] so many rows; `input` has its columns of them and does not lie in `out`, which has room
+    /// for [`Self::output_length`] floats.
+    pub unsafe fn launch_gated(
+        &self,
+        gpu: &Gpu,
+        input: GateInput,
+        rows: usize,
+        out: CUdeviceptr,
+    ) -> Result<Partial, GpuError> {
+        assert!(self.gates(gpu, rows));
+        let warps = self.spread.warps;
+        let nowhere = Activations {
+            units: 0,
+            halves: 0,
+            padded_rows: GATED_ROWS as u32,
+            columns: padded_columns(self.matrices[0].columns) as u32,
+            layout: Layout::Fragments,
+        };
+        let params = GatedParams { products: self.params(nowhere, rows, out, warps), input };
+        let (grid, threads) = ([1, self.blocks(warps), self.splits()], 32 * warps as u32);
+        // SAFETY: as in `launch`.
+        unsafe {
+            gpu.launch(&gpu.kernels.multiply_gated, grid, threads, self.gated_shared_bytes(), &params)?
+        };
+        Ok(self.partial(self.splits(), rows, out))
+    }
+
+    /// Blocks along the features, with a tile a warp.
+    fn blocks(&self, warps: usize) -> usize {
+        self.matrices.iter().map(|matrix| matrix.rows.div_ceil(TILE_FEATURES * warps)).sum()
+    }
+
     /// Queues the products of `rows` rows.
     ///
     /// # Safety
@@ -266,7 +338,7 @@ impl Products {
         let index = self.variant(gpu, rows)?;
         let variant = &VARIANTS[index];
         let warps = self.spread.warps.min(variant.warps);
-        let blocks = self.matrices.iter().map(|matrix| matrix.rows.div_ceil(TILE_FEATURES * warps)).sum();
+        let blocks = self.blocks(warps);
         let splits = self.pieces(index);
         let params = self.params(x, rows, out, warps);
         let shared =

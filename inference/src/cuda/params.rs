@@ -16,6 +16,7 @@ macro_rules! kernel_arguments {
 kernel_arguments!(
     MultiplyParams,
     WideParams,
+    GatedParams,
     EmbedParams,
     NormalizeParams,
     GateParams,
@@ -24,6 +25,7 @@ kernel_arguments!(
     TurnsParams,
     RotateParams,
     AttendParams,
+    RotateAttendParams,
     MergeParams,
     CopyPagesParams
 );
@@ -81,6 +83,13 @@ pub struct MultiplyParams {
     pub splits: u32,
 }
 
+/// A product whose blocks gate its activations themselves.
+#[repr(C)]
+pub struct GatedParams {
+    pub products: MultiplyParams,
+    pub input: GateInput,
+}
+
 #[repr(C)]
 pub struct WideParams {
     pub products: MultiplyParams,
@@ -108,12 +117,18 @@ pub struct NormalizeParams {
     pub epsilon: f32,
 }
 
+#[derive(Debug, Clone, Copy)]
 #[repr(C)]
-pub struct GateParams {
+pub struct GateInput {
     pub products: Partial,
-    pub out: Activations,
     pub up_column: u32,
     pub columns: u32,
+}
+
+#[repr(C)]
+pub struct GateParams {
+    pub input: GateInput,
+    pub out: Activations,
 }
 
 #[repr(C)]
@@ -184,6 +199,12 @@ pub struct AttendParams {
     pub kv_heads: u32,
     pub chunks: u32,
     pub scale: f32,
+}
+
+#[repr(C)]
+pub struct RotateAttendParams {
+    pub rotate: RotateParams,
+    pub attend: AttendParams,
 }
 
 #[repr(C)]

@@ -109,18 +109,29 @@ pub(super) unsafe fn embed(
     unsafe { gpu.launch(&gpu.kernels.embed, grid, 256, 0, &params) }
 }
 
+/// Threads of a row in `normalize`, each with four columns at a time, and blocks that share it on Hopper, as in `rows.cu`.
+const NORMALIZE_THREADS: usize = 1024;
+const ROW_BLOCKS: usize = 8;
+/// More rows than this occupy enough multiprocessors without being shared (measured on an H200).
+const CLUSTERED_ROWS: usize = 8;
+
 /// Adds the update to the residual, then normalizes `rows` rows of it.
 ///
 /// # Safety
 /// Addresses are of live buffers of the shapes that `NormalizeParams` states in `rows.cu`.
 pub(super) unsafe fn normalize(gpu: &Gpu, rows: usize, params: &NormalizeParams) -> Result<(), GpuError> {
     let shared = params.columns as usize * 4;
-    let (function, threads) = match rows > LARGEST_NARROW_ROWS {
-        true => (&gpu.kernels.normalize_many, 256),
-        false => (&gpu.kernels.normalize, 1024),
+    let (function, blocks, threads, shared) = match &gpu.kernels.normalize_cluster {
+        _ if rows > LARGEST_NARROW_ROWS => (&gpu.kernels.normalize_many, 1, 256, shared),
+        Some(function) if rows <= CLUSTERED_ROWS => {
+            let threads = NORMALIZE_THREADS / ROW_BLOCKS;
+            let rounds = (params.columns as usize).div_ceil(NORMALIZE_THREADS * 4);
+            (function, ROW_BLOCKS, threads, rounds * threads * 16)
+        }
+        _ => (&gpu.kernels.normalize, 1, NORMALIZE_THREADS, shared),
     };
     // SAFETY: the caller's promise.
-    unsafe { gpu.launch(function, [rows, 1, 1], threads, shared, params) }
+    unsafe { gpu.launch(function, [rows * blocks, 1, 1], threads as u32, shared, params) }
 }
 
 /// SwiGLU's elementwise part over `rows` rows.

@@ -1,8 +1,8 @@
 //! One resident model on the GPU: weights in tiles, paged keys and values, and the forward of a step.
 //!
 //! A step is one list of kernels on one stream without a wait in it: the batch's integers go up, the wanted logits come
-//! down. A layer is normalize, query-key-value, rotate, attend (two kernels), output, normalize, gate-up, gate, down.
-//! Each starts while the one before it still runs, and the products begin to fetch their weights then.
+//! down. A layer is normalize, query-key-value, rotate, attend (two kernels), output, normalize, gate-up, gate, down;
+//! with few rows attend rotates and down gates by itself. Each starts while the one before it still runs, and the products begin to fetch their weights then.
 
 use cudarc::driver::{DeviceRepr, PinnedHostSlice, sys::CUdeviceptr};
 
@@ -12,7 +12,8 @@ use super::{
     buffers::{Buffer, DeviceMatrix, Uploader},
     graphs::{Found, Graph, Graphs},
     multiply::{LARGEST_NARROW_ROWS, Products},
-    params::{GateParams, Layout, NormalizeParams, Partial},
+    pace::Pace,
+    params::{GateInput, GateParams, Layout, NormalizeParams, Partial},
     rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision},
     step::Step,
 };
@@ -25,8 +26,10 @@ use crate::{
     weights::{Gguf, Matrix, matrix::load_vector},
 };
 
-/// Tokens computed in one step: about what fills the device, and bounds how long a prompt delays other streams.
+/// Tokens computed in one step: about what fills the device.
 pub const STEP_TOKENS: usize = 2048;
+/// The same of a step in which streams decode: a prompt delays their next token by so many.
+pub const SHARED_STEP_TOKENS: usize = 512;
 /// A row's normalization holds the row in shared memory, of which every device gives a block 48 KiB.
 const LARGEST_EMBEDDING: usize = 11_000;
 
@@ -48,6 +51,10 @@ struct Layer {
 impl Layer {
     fn products(&self) -> [&Products; 4] {
         [&self.query_key_value, &self.output, &self.gate_up, &self.down]
+    }
+
+    fn byte_length(&self) -> usize {
+        self.products().into_iter().map(Products::byte_length).sum()
     }
 }
 
@@ -75,6 +82,8 @@ struct Scratch {
     residual: Buffer,
     /// Output of the last product, read by the kernel after it.
     products: Buffer,
+    /// Output of products that read `products` themselves.
+    sums: Buffer,
     x: ActivationBuffer,
     attention: AttentionScratch,
     logits: Buffer,
@@ -230,7 +239,7 @@ impl CudaRunner {
     }
 
     /// Computes a step. Returns the wanted logits, `[wanted rows, vocabulary]`, in the batch's order; `None` when
-    /// `abandoned` said between two layers that nobody wants the result any more.
+    /// `abandoned` said between two parts of a layer that nobody wants the result any more.
     pub fn forward(
         &mut self,
         batch: &Batch,
@@ -356,12 +365,17 @@ impl CudaRunner {
                 floats = floats.max(products.output_length(gpu, rows)?);
             }
         }
+        let mut sums = 0;
+        for layer in self.layers.iter().filter(|layer| layer.down.gates(gpu, rows)) {
+            sums = sums.max(layer.down.output_length(gpu, rows)?);
+        }
         let logits = step.wanted_rows * self.head().stride;
         let before = self.scratch.addresses();
         let s = &mut self.scratch;
         s.words.reserve(gpu, "a step", step.words.len() * 4)?;
         s.residual.reserve(gpu, "activations", rows * c.embedding * 4)?;
         s.products.reserve(gpu, "activations", floats * 4)?;
+        s.sums.reserve(gpu, "activations", sums * 4)?;
         let widest = c.embedding.max(c.feed_forward).max(c.heads * c.head_dimension);
         s.x.reserve(gpu, rows, widest)?;
         s.attention.reserve(gpu, &self.kv.shape, step)?;
@@ -400,6 +414,8 @@ impl CudaRunner {
             rows::embed(gpu, self.embedding.matrix(0), at.section(0), rows, residual)?;
             s.attention.turn(gpu, &kv.shape, step, at, self.frequencies.address())?;
         }
+        let layer_bytes = self.layers.first().map_or(0, Layer::byte_length);
+        let mut pace = Pace::new(gpu, rows, layer_bytes);
         let mut update = NOTHING;
         for (index, layer) in self.layers.iter().enumerate() {
             if abandoned() {
@@ -419,20 +435,33 @@ impl CudaRunner {
                 s.attention.attend(gpu, kv, index, step, at, projections, rotation, attended)?;
                 layer.output.launch(gpu, attended, rows, products)?
             };
+            pace.part_queued()?;
+            if abandoned() {
+                return Ok(false);
+            }
             let x = normalize(update, &layer.feed_forward_norm, 0, rows, layer.gate_up.layout(gpu, rows))?;
             let gated = s.x.shaped(rows, c.feed_forward, layer.down.layout(gpu, rows));
             // SAFETY: as above.
+            let gate_up = unsafe { layer.gate_up.launch(gpu, x, rows, products)? };
+            pace.part_queued()?;
+            if abandoned() {
+                return Ok(false);
+            }
+            // SAFETY: as above; `sums` is another buffer than `products`.
             update = unsafe {
-                let gate_up = layer.gate_up.launch(gpu, x, rows, products)?;
-                let params = GateParams {
+                let input = GateInput {
                     products: gate_up,
-                    out: gated,
                     up_column: layer.gate_up.columns[1] as u32,
                     columns: c.feed_forward as u32,
                 };
-                rows::gate(gpu, rows, &params)?;
-                layer.down.launch(gpu, gated, rows, products)?
+                if layer.down.gates(gpu, rows) {
+                    layer.down.launch_gated(gpu, input, rows, s.sums.address())?
+                } else {
+                    rows::gate(gpu, rows, &GateParams { input, out: gated })?;
+                    layer.down.launch(gpu, gated, rows, products)?
+                }
             };
+            pace.part_queued()?;
         }
         if step.wanted_rows > 0 {
             let (wanted, count) = (at.section(step.wanted), step.wanted_rows);
@@ -470,7 +499,8 @@ fn split_tail(batch: &Batch, tail: usize) -> Option<[Batch; 2]> {
 impl Scratch {
     /// Of every buffer that kernels are given.
     fn addresses(&self) -> Vec<CUdeviceptr> {
-        let own = [&self.words, &self.residual, &self.products, &self.logits].map(Buffer::address);
+        let own =
+            [&self.words, &self.residual, &self.products, &self.sums, &self.logits].map(Buffer::address);
         [&own[..], &self.x.addresses(), &self.attention.addresses(), &self.choices.addresses()].concat()
     }
 
@@ -480,6 +510,7 @@ impl Scratch {
             words: empty("a step")?,
             residual: empty("activations")?,
             products: empty("activations")?,
+            sums: empty("activations")?,
             x: ActivationBuffer::new(gpu, precision)?,
             attention: AttentionScratch::new(gpu)?,
             logits: empty("logits")?,

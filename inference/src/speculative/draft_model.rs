@@ -47,8 +47,13 @@ impl DraftModel {
         let context = context.min(model.config().context_length);
         let blocks = (2 * context).div_ceil(BLOCK_SIZE) + 1;
         let runner = Runner::new(model, options, blocks, context.div_ceil(BLOCK_SIZE) + 1)?;
-        let limits =
-            Limits { blocks: runner.blocks(), step_tokens: runner.step_tokens(), running, waiting: running };
+        let limits = Limits {
+            blocks: runner.blocks(),
+            step_tokens: runner.step_tokens(),
+            shared_step_tokens: runner.shared_step_tokens(),
+            running,
+            waiting: running,
+        };
         Ok(Self {
             name: model.name().into(),
             scheduler: Scheduler::new(limits),
