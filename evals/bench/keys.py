@@ -138,7 +138,8 @@ def summary(name: str, results: list[dict]) -> dict:
                 "prompt_tokens": statistics.median(total("promptTokens", "total") or [0]),
                 "cached_tokens": statistics.median(total("cachedTokens") or [0]),
                 "generated_tokens": statistics.median(total("generatedTokens") or [0]),
-                "prefill_ms": statistics.median(total("milliseconds", "prefill") or [0])}
+                "stages_p50_ms": {name: round(statistics.median(total("milliseconds", name)), 2)
+                                  for name in sorted({name for r in asked for name in r["explain"].get("milliseconds", {})})}}
     everything = [r["ms"] for r in results]
     out |= {"all_p50_ms": statistics.median(everything), "all_p95_ms": quantile(everything, 0.95)}
     show = lambda value: f"{value:.1f}" if isinstance(value, float) else value  # noqa: E731
