@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use crate::{
     Backend, EngineError, Event, Generation, Model, Priority, Request, RequestStats, StopReason,
     cpu::{attention::KvPrecision, threads::give_way},
+    cuda::GpuError,
     kv_cache::BLOCK_SIZE,
     milliseconds,
     models::decoder::WeightPrecision,
@@ -151,7 +152,7 @@ impl Engine {
         };
         // One block more than the context, for the copy of a partly shared block.
         let blocks = cache_tokens.div_ceil(BLOCK_SIZE) + 1;
-        let runner = Runner::new(&model, &options, blocks, context.div_ceil(BLOCK_SIZE) + 1)?;
+        let runner = Runner::new(&model, &options, blocks, least_blocks(context))?;
         let blocks = runner.blocks();
         let draft_model = load_draft_model(&model, &options, context)?;
         let status = Arc::new(Mutex::new(EngineStatus {
@@ -164,19 +165,12 @@ impl Engine {
             ..EngineStatus::default()
         }));
         let (sender, receiver) = crossbeam_channel::bounded(WAITING_LIMIT);
-        let limits = Limits {
-            blocks,
-            step_tokens: runner.step_tokens(),
-            shared_step_tokens: runner.shared_step_tokens(),
-            running: RUNNING_LIMIT,
-            waiting: WAITING_LIMIT,
-        };
         let arriving = Arc::new(Arriving::default());
         let worker = Worker {
             model: model.clone(),
+            scheduler: Scheduler::new(limits(&runner)),
             runner: Some(runner),
             blocks,
-            scheduler: Scheduler::new(limits),
             active: Vec::new(),
             next_id: 0,
             steps: 0,
@@ -300,7 +294,7 @@ struct Worker {
     options: EngineOptions,
     /// `None` while the model is out of memory: unused for long, or after the device failed.
     runner: Option<Runner>,
-    /// Of the cache, whenever the model is loaded.
+    /// That the cache gets when the model is loaded, if as many fit.
     blocks: usize,
     scheduler: Scheduler,
     active: Vec<Active>,
@@ -374,11 +368,13 @@ impl Worker {
         self.scheduler.reset();
     }
 
-    /// Loads the model again after it was unloaded, with the same cache.
+    /// Loads the model again after it was unloaded, with a smaller cache where others took the memory meanwhile.
     fn load(&mut self) -> Result<(), EngineError> {
         if self.runner.is_none() {
             let start = Instant::now();
-            self.runner = Some(Runner::new(&self.model, &self.options, self.blocks, self.blocks)?);
+            let runner = Runner::new(&self.model, &self.options, self.blocks, least_blocks(self.context))?;
+            self.scheduler.resize(limits(&runner));
+            self.runner = Some(runner);
             self.draft_model = load_draft_model(&self.model, &self.options, self.context)?;
             tracing::info!(ms = milliseconds(start.elapsed()), "the model is loaded again");
         }
@@ -433,15 +429,19 @@ impl Worker {
 
     fn step(&mut self) {
         self.end_unwanted();
-        self.draft();
-        let batch = self.scheduler.schedule();
-        if batch.entries.is_empty() {
+        if self.active.is_empty() {
             return;
         }
+        // Before anything is scheduled: how much fits is known only then.
         if let Err(error) = self.load() {
             tracing::error!(%error, "the model cannot be loaded again");
             self.fail_all(&error);
             self.scheduler.reset();
+        }
+        self.draft();
+        let batch = self.scheduler.schedule();
+        if batch.entries.is_empty() {
+            return;
         }
         let Some(runner) = &mut self.runner else { return };
         self.steps += 1;
@@ -471,6 +471,9 @@ impl Worker {
             Err(error) => {
                 // A lost device or a failed kernel leaves nothing usable behind: the next request starts anew.
                 tracing::error!(%error, "the GPU failed; the next request loads the model again");
+                if matches!(error, GpuError::OutOfMemory { .. }) {
+                    self.blocks = fewer_blocks(self.blocks, least_blocks(self.context));
+                }
                 self.fail_all(&EngineError::Gpu(error));
                 self.unload();
                 return;
@@ -648,6 +651,7 @@ impl Worker {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.running = self.scheduler.running();
         status.waiting = self.scheduler.waiting();
+        status.kv_blocks_total = self.scheduler.blocks_total();
         status.kv_blocks_used = self.scheduler.blocks_used();
         status.kv_blocks_running = self.scheduler.blocks_running();
         status.kv_blocks_cached = self.scheduler.blocks_cached();
@@ -656,6 +660,7 @@ impl Worker {
         if let Some(runner) = &self.runner {
             // After a failure `auto` may have gone on elsewhere.
             status.device = runner.device().to_string();
+            status.threads = runner.threads();
             status.weights_bytes = runner.weights_bytes(&self.model) as u64;
             status.kv_bytes = runner.kv_bytes() as u64;
         }
@@ -663,6 +668,26 @@ impl Worker {
             status.weights_bytes += drafter.weights_bytes(model) as u64;
             status.kv_bytes += drafter.kv_bytes() as u64;
         }
+    }
+}
+
+/// A sequence of the whole context must fit, with one block more for the copy of a partly shared block.
+fn least_blocks(context: usize) -> usize {
+    context.div_ceil(BLOCK_SIZE) + 1
+}
+
+/// Of the cache when the device's memory ran out with `blocks`: some must be left for others.
+fn fewer_blocks(blocks: usize, least: usize) -> usize {
+    (blocks / 2).max(least)
+}
+
+fn limits(runner: &Runner) -> Limits {
+    Limits {
+        blocks: runner.blocks(),
+        step_tokens: runner.step_tokens(),
+        shared_step_tokens: runner.shared_step_tokens(),
+        running: RUNNING_LIMIT,
+        waiting: WAITING_LIMIT,
     }
 }
 

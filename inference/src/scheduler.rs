@@ -390,6 +390,14 @@ impl Scheduler {
         *self = Self::new(self.limits);
     }
 
+    /// Other limits, and an empty cache: the model was loaded anew, perhaps on another device. Only between runs; what
+    /// waits goes on waiting.
+    pub fn resize(&mut self, limits: Limits) {
+        assert!(self.running.is_empty(), "blocks in use cannot be taken away");
+        let waiting = std::mem::take(&mut self.waiting);
+        *self = Self { waiting, ..Self::new(limits) };
+    }
+
     /// Empties the prefix cache; running sequences keep their blocks.
     pub fn clear_cache(&mut self) {
         self.cache.clear(&mut self.pool);
@@ -586,6 +594,22 @@ mod tests {
         assert_eq!(step(&mut scheduler), [(2, 60)]);
         scheduler.finish(2);
         assert_eq!(step(&mut scheduler), [(1, 32)]);
+    }
+
+    /// What waited while the model was loaded again runs in what there is room for now.
+    #[test]
+    fn resizing_keeps_what_waits() {
+        let mut scheduler = Scheduler::new(limits());
+        assert!(scheduler.add(1, (0..20).collect(), Priority::Interactive));
+        assert!(!scheduler.schedule().entries.is_empty());
+        scheduler.finish(1);
+        assert!(scheduler.add(2, (0..100).collect(), Priority::Interactive));
+        scheduler.resize(Limits { blocks: 8, step_tokens: 16, shared_step_tokens: 16, ..limits() });
+        assert_eq!((scheduler.blocks_total(), scheduler.blocks_used(), scheduler.waiting()), (8, 0, 1));
+        let batch = scheduler.schedule();
+        let entries: Vec<_> =
+            batch.entries.iter().map(|entry| (entry.sequence, entry.start, entry.tokens.len())).collect();
+        assert_eq!(entries, [(2, 0, 16)]);
     }
 
     /// Beside a stream a prompt takes smaller pieces, and whole ones when the stream has ended.

@@ -2,7 +2,8 @@
 //!
 //! A step is one list of kernels on one stream without a wait in it: the batch's integers go up, the wanted logits come
 //! down. A layer is normalize, query-key-value, rotate, attend (two kernels), output, normalize, gate-up, gate, down;
-//! with few rows attend rotates and down gates by itself. Each starts while the one before it still runs, and the products begin to fetch their weights then.
+//! with few rows attend rotates and down gates by itself. Each starts while the one before it still runs, and the products
+//! begin to fetch their weights then.
 
 use cudarc::driver::{DeviceRepr, PinnedHostSlice, sys::CUdeviceptr};
 
