@@ -42,6 +42,8 @@ pub struct WideTile<const ROWS: usize> {
 pub struct NarrowBlock {
     pub values: [i8; NARROW],
     pub scale: f32,
+    /// What 128 added to each weight adds to a sum, negated.
+    pub excess: i32,
 }
 
 /// 32 activations of eight rows, as 16-bit integers.
@@ -59,7 +61,7 @@ pub struct NarrowTile {
 pub struct ByteTile {
     /// `[four elements][row][element]`.
     pub values: [[[i8; 4]; LONG_TILE_ROWS]; NARROW / 4],
-    /// What 128 added to each weight adds to a row's sum, negated.
+    /// As [`NarrowBlock::excess`].
     pub excess: [i32; LONG_TILE_ROWS],
     pub scales: [f32; LONG_TILE_ROWS],
 }
@@ -128,13 +130,14 @@ impl<const ROWS: usize> Tile<WideBlock> for WideTile<ROWS> {
 
 impl Activations for NarrowBlock {
     const ELEMENTS: usize = NARROW;
-    const ZERO: Self = Self { values: [0; NARROW], scale: 0.0 };
+    const ZERO: Self = Self { values: [0; NARROW], scale: 0.0, excess: 0 };
     type Tile = NarrowTile;
     type LongTile = ByteTile;
 
     fn quantize(floats: &[f32]) -> Self {
         let mut block = Self::ZERO;
         block.scale = to_integers(floats, &mut block.values);
+        block.excess = -128 * block.values.iter().map(|value| i32::from(*value)).sum::<i32>();
         block
     }
 }
@@ -168,7 +171,7 @@ impl Tile<NarrowBlock> for ByteTile {
             for (to, from) in self.values.iter_mut().zip(block.values.as_chunks::<4>().0) {
                 to[row] = *from;
             }
-            self.excess[row] = -128 * block.values.iter().map(|value| i32::from(*value)).sum::<i32>();
+            self.excess[row] = block.excess;
             self.scales[row] = block.scale;
         }
     }

@@ -110,21 +110,19 @@ impl ThreadPool {
         }
     }
 
-    /// Splits `0..items` into chunks that the threads take in turn, so that one slow core does not hold up all.
+    /// Splits `0..items` into chunks that the threads take in turn: long ones first, so that each reads on for long, and
+    /// ever shorter ones, so that all finish together.
     pub fn run_chunked(&mut self, items: usize, body: &(dyn Fn(std::ops::Range<usize>) + Sync)) {
         let threads = self.threads();
         if threads == 1 || items <= 1 {
             return body(0..items);
         }
-        let chunk = items.div_ceil(threads * 4);
         let cursor = AtomicUsize::new(0);
         self.run(&|_| {
-            loop {
-                let start = cursor.fetch_add(chunk, Ordering::Relaxed);
-                if start >= items {
-                    break;
-                }
-                body(start..items.min(start + chunk));
+            let rest =
+                |start: usize| Some(start + chunk_of(items - start, threads)).filter(|_| start < items);
+            while let Ok(start) = cursor.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest) {
+                body(start..start + chunk_of(items - start, threads));
             }
         });
     }
@@ -158,6 +156,11 @@ impl Drop for ThreadPool {
             let _ = worker.join();
         }
     }
+}
+
+/// How many of the `rest` items a thread takes.
+fn chunk_of(rest: usize, threads: usize) -> usize {
+    rest.div_ceil(threads * 2)
 }
 
 fn relax(spins: &mut u32) {

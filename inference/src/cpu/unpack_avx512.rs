@@ -23,6 +23,12 @@ pub trait PairedBlock: WeightBlock {
     /// # Safety
     /// As [`Self::pair_values`], for each block.
     unsafe fn words(blocks: [[*const u8; 2]; 2]) -> [__m512i; 2];
+
+    /// `scale` and `offset_scale` of the first block, then of the second.
+    ///
+    /// # Safety
+    /// As [`Self::pair_values`].
+    unsafe fn pair_scales(first: *const u8, second: *const u8) -> __m128;
 }
 
 /// Packing interleaves by lanes of 128 bits: four sums of the first register, then four of the second, eight values to two
@@ -85,6 +91,18 @@ unsafe fn scales_and_minima(blocks: [[*const u8; 2]; 2]) -> [__m512i; 2] {
     }
 }
 
+/// Two half-precision numbers at the start of each block.
+///
+/// # Safety
+/// Each begins with four readable bytes.
+#[inline]
+#[target_feature(enable = "f16c")]
+unsafe fn two_scales(first: *const u8, second: *const u8) -> __m128 {
+    // SAFETY: as the function's contract.
+    let two = |block: *const u8| _mm_cvtsi32_si128(unsafe { block.cast::<i32>().read_unaligned() });
+    _mm_cvtph_ps(_mm_unpacklo_epi32(two(first), two(second)))
+}
+
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn low_nibbles(bytes: __m512i) -> __m512i {
@@ -119,6 +137,13 @@ impl PairedBlock for Q4K {
         // SAFETY: as the function's contract.
         unsafe { scales_and_minima(blocks) }
     }
+
+    #[inline]
+    #[target_feature(enable = "f16c")]
+    unsafe fn pair_scales(first: *const u8, second: *const u8) -> __m128 {
+        // SAFETY: as the function's contract.
+        unsafe { two_scales(first, second) }
+    }
 }
 
 impl PairedBlock for Q5K {
@@ -150,6 +175,13 @@ impl PairedBlock for Q5K {
     unsafe fn words(blocks: [[*const u8; 2]; 2]) -> [__m512i; 2] {
         // SAFETY: as the function's contract.
         unsafe { scales_and_minima(blocks) }
+    }
+
+    #[inline]
+    #[target_feature(enable = "f16c")]
+    unsafe fn pair_scales(first: *const u8, second: *const u8) -> __m128 {
+        // SAFETY: as the function's contract.
+        unsafe { two_scales(first, second) }
     }
 }
 
@@ -186,5 +218,15 @@ impl PairedBlock for Q6K {
             let at = |block: *const u8| unsafe { _mm_loadu_si128(block.add(192).cast()) };
             _mm512_cvtepi8_epi16(_mm256_set_m128i(at(second), at(first)))
         })
+    }
+
+    #[inline]
+    #[target_feature(enable = "f16c")]
+    unsafe fn pair_scales(first: *const u8, second: *const u8) -> __m128 {
+        // SAFETY: inside the block's 210 bytes.
+        let scale = |block: *const u8| unsafe { i32::from(block.add(208).cast::<u16>().read_unaligned()) };
+        let twice = |half: i32| _mm_cvtsi32_si128(half | half << 16);
+        let scales = _mm_cvtph_ps(_mm_unpacklo_epi32(twice(scale(first)), twice(scale(second))));
+        _mm_mul_ps(scales, _mm_set_ps(32.0, 1.0, 32.0, 1.0))
     }
 }
