@@ -3,9 +3,7 @@
 pub mod activations;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]
-mod attention_avx2;
-#[cfg(target_arch = "x86_64")]
-mod attention_avx512;
+mod attention_x86;
 #[cfg(target_arch = "x86_64")]
 pub mod instructions;
 #[cfg(target_arch = "x86_64")]

@@ -88,7 +88,7 @@ fn sum_both(a: __m512i, b: __m512i) -> __m128i {
 
 /// Asks for weights that are multiplied soon.
 #[inline(always)]
-fn prefetch_near(start: *const u8, bytes: usize) {
+pub(super) fn prefetch_near(start: *const u8, bytes: usize) {
     for line in (0..bytes).step_by(64) {
         // SAFETY: x86-64 has SSE; a prefetch may name any address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast()) };

@@ -14,8 +14,9 @@ use candle_core::quantized::GgmlDType;
 use super::{
     activations::{ByteTile, LONG_TILE_ROWS, NARROW, TILE_ROWS, WideTile},
     instructions::Instructions,
-    k_quants::{self, FEATURES, MOST_TILES, TiledProducts, prefetch},
+    k_quants::{self, FEATURES, MOST_TILES, TiledProducts},
     q8_0,
+    rows_avx512::prefetch_near,
     unpack::{Q4K, Q5K, Q6K, half_at},
     unpack_avx512::PairedBlock,
 };
@@ -81,9 +82,8 @@ fn wide_of<W: PairedBlock>(
         // SAFETY: each weight row has `blocks` blocks, and `tiles` holds `count * blocks` (asserted).
         unsafe {
             let at = starts.map(|start| start.add(block * W::BYTES));
-            for weight in at {
-                prefetch(weight.wrapping_add(FEATURES * row_bytes), W::BYTES);
-            }
+            let next = starts[0].wrapping_add(FEATURES * (row_bytes + block * W::BYTES));
+            prefetch_near(next, FEATURES * W::BYTES);
             fill::<W>(spread.as_mut_ptr(), &at);
             // As in `k_quants`: a broadcast from memory is free.
             let spread = std::hint::black_box(spread.assume_init_ref());
@@ -249,9 +249,10 @@ fn narrow_of(weights: &[u8], features: usize, tiles: &[ByteTile], count: usize, 
     for block in 0..blocks {
         // SAFETY: each weight row has `blocks` blocks, and `tiles` holds `count * blocks` (asserted).
         unsafe {
+            let next = weights.as_ptr().wrapping_add(FEATURES * (row_bytes + block * q8_0::BYTES));
+            prefetch_near(next, FEATURES * q8_0::BYTES);
             for (feature, spread) in spread[..features].iter_mut().enumerate() {
                 let weight = weights.as_ptr().add(feature * row_bytes + block * q8_0::BYTES);
-                prefetch(weight.wrapping_add(FEATURES * row_bytes), q8_0::BYTES);
                 spread.scale = half_at(weight);
                 let values = _mm256_loadu_si256(weight.add(2).cast());
                 let values = _mm256_xor_si256(values, _mm256_set1_epi8(-128));
