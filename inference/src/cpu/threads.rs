@@ -19,6 +19,9 @@ const SPINS_BEFORE_SLEEP: u32 = 10_000;
 /// Spins between checks whether another thread needs this core more.
 const SPINS_BEFORE_YIELD: u32 = 20_000;
 
+/// The least part of a thread's share that it takes at once.
+const LEAST_SHARE: usize = 12;
+
 type Job = *const (dyn Fn(usize) + Sync);
 
 /// Low bits of `Shared::state`: workers inside the current job.
@@ -117,12 +120,13 @@ impl ThreadPool {
         if threads == 1 || items <= 1 {
             return body(0..items);
         }
+        let least = items.div_ceil(threads * LEAST_SHARE);
+        let end_of = |start: usize| items.min(start + least.max((items - start) / (threads * 2)));
         let cursor = AtomicUsize::new(0);
         self.run(&|_| {
-            let rest =
-                |start: usize| Some(start + chunk_of(items - start, threads)).filter(|_| start < items);
-            while let Ok(start) = cursor.fetch_update(Ordering::Relaxed, Ordering::Relaxed, rest) {
-                body(start..start + chunk_of(items - start, threads));
+            let take = |start: usize| (start < items).then(|| end_of(start));
+            while let Ok(start) = cursor.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take) {
+                body(start..end_of(start));
             }
         });
     }
@@ -156,11 +160,6 @@ impl Drop for ThreadPool {
             let _ = worker.join();
         }
     }
-}
-
-/// How many of the `rest` items a thread takes.
-fn chunk_of(rest: usize, threads: usize) -> usize {
-    rest.div_ceil(threads * 2)
 }
 
 fn relax(spins: &mut u32) {
