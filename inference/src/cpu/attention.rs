@@ -202,17 +202,7 @@ fn prefetch(plane: &Plane, at: usize, length: usize) {
             Plane::F16(values) => bytemuck::cast_slice(&values[at..at + length]),
             Plane::F32(values) => bytemuck::cast_slice(&values[at..at + length]),
         };
-        for line in bytes.chunks(64) {
-            use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
-            // SAFETY: x86-64 has SSE; a prefetch may name any address.
-            unsafe {
-                if has_avx512() {
-                    _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast())
-                } else {
-                    _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast())
-                }
-            };
-        }
+        super::prefetch::far(bytes.as_ptr(), bytes.len());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (plane, at, length);

@@ -11,6 +11,8 @@ pub mod k_quants;
 pub mod matmul;
 pub mod ops;
 #[cfg(target_arch = "x86_64")]
+mod prefetch;
+#[cfg(target_arch = "x86_64")]
 pub mod q8_0;
 #[cfg(target_arch = "x86_64")]
 mod rows_avx512;

@@ -12,7 +12,7 @@ use std::arch::x86_64::*;
 use super::{
     activations::{NarrowBlock, WideBlock},
     k_quants::{FEATURES, MOST_ROWS},
-    q8_0,
+    prefetch, q8_0,
     unpack_avx512::PairedBlock,
 };
 
@@ -40,7 +40,7 @@ pub unsafe fn wide_kernel<W: PairedBlock, const ROWS: usize>(
             let mut sums = [_mm_setzero_ps(); ROWS];
             for two in (0..blocks).step_by(2) {
                 let ahead = rows[0].wrapping_add(2 * two * W::BYTES + AHEAD);
-                prefetch_near(ahead, 4 * W::BYTES);
+                prefetch::near(ahead, 4 * W::BYTES);
                 let words = W::words([at(two), at((two + 1).min(blocks - 1))]);
                 for (block, words) in (two..blocks).zip(words) {
                     let [first, second] = at(block);
@@ -86,15 +86,6 @@ fn sum_both(a: __m512i, b: __m512i) -> __m128i {
     _mm_add_epi32(_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both))
 }
 
-/// Asks for weights that are multiplied soon.
-#[inline(always)]
-pub(super) fn prefetch_near(start: *const u8, bytes: usize) {
-    for line in (0..bytes).step_by(64) {
-        // SAFETY: x86-64 has SSE; a prefetch may name any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(line).cast()) };
-    }
-}
-
 /// What the words of a pair of blocks are multiplied with for their offsets' sake: sums of groups of activations, and zero
 /// where the words are multipliers.
 #[inline]
@@ -126,7 +117,7 @@ pub unsafe fn narrow_kernel<const ROWS: usize>(
             // The sums of the pair's rows in lanes 0 and 1.
             let mut sums = [_mm_setzero_ps(); ROWS];
             for first in (0..blocks).step_by(FOUR) {
-                prefetch_near(rows[0].wrapping_add(2 * first * q8_0::BYTES + AHEAD), 2 * FOUR * q8_0::BYTES);
+                prefetch::near(rows[0].wrapping_add(2 * first * q8_0::BYTES + AHEAD), 2 * FOUR * q8_0::BYTES);
                 let four: [usize; FOUR] = std::array::from_fn(|i| (first + i).min(blocks - 1));
                 let at = |row: usize, i: usize| rows[row].add(four[i] * q8_0::BYTES);
                 let values: [__m512i; FOUR] = std::array::from_fn(|i| {

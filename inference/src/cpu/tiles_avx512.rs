@@ -14,9 +14,8 @@ use candle_core::quantized::GgmlDType;
 use super::{
     activations::{ByteTile, LONG_TILE_ROWS, NARROW, TILE_ROWS, WideTile},
     instructions::Instructions,
-    k_quants::{self, FEATURES, MOST_TILES, TiledProducts},
-    q8_0,
-    rows_avx512::prefetch_near,
+    k_quants::{self, FEATURES, MOST_TILES, TiledProducts, row_starts},
+    prefetch, q8_0,
     unpack::{Q4K, Q5K, Q6K, half_at},
     unpack_avx512::PairedBlock,
 };
@@ -82,15 +81,13 @@ fn wide_of<W: PairedBlock, const M: usize>(
     assert!(weights.len() == features * blocks * W::BYTES && tiles.len() == count * blocks && count <= M);
     let mut sums: Sums<M> = [[_mm512_setzero_ps(); M]; FEATURES];
     let mut spread = MaybeUninit::<Spread>::uninit();
-    // Missing weight rows repeat the last one.
-    let starts: [*const u8; FEATURES] =
-        std::array::from_fn(|feature| weights[feature.min(features - 1) * row_bytes..].as_ptr());
+    let starts = row_starts(weights, features);
     for block in 0..blocks {
         // SAFETY: each weight row has `blocks` blocks, and `tiles` holds `count * blocks` (asserted).
         unsafe {
             let at = starts.map(|start| start.add(block * W::BYTES));
             let next = starts[0].wrapping_add(FEATURES * (row_bytes + block * W::BYTES));
-            prefetch_near(next, FEATURES * W::BYTES);
+            prefetch::near(next, FEATURES * W::BYTES);
             fill::<W>(spread.as_mut_ptr(), &at);
             // As in `k_quants`: a broadcast from memory is free.
             let spread = std::hint::black_box(spread.assume_init_ref());
@@ -260,7 +257,7 @@ fn narrow_of<const M: usize>(
         // SAFETY: each weight row has `blocks` blocks, and `tiles` holds `count * blocks` (asserted).
         unsafe {
             let next = weights.as_ptr().wrapping_add(FEATURES * (row_bytes + block * q8_0::BYTES));
-            prefetch_near(next, FEATURES * q8_0::BYTES);
+            prefetch::near(next, FEATURES * q8_0::BYTES);
             for (feature, spread) in spread[..features].iter_mut().enumerate() {
                 let weight = weights.as_ptr().add(feature * row_bytes + block * q8_0::BYTES);
                 spread.scale = half_at(weight);
