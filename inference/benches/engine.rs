@@ -246,7 +246,11 @@ fn cancels(model: &Model, corpus: &mut Corpus) -> usize {
         let length = 1 + random.bits() as usize % 600;
         let from = random.bits() as usize % (source.len() - length);
         let generation = submit(&engine, &source[from..from + length], 300);
-        std::thread::sleep(Duration::from_micros(random.bits() % 30_000));
+        // What the engine says of its blocks is that of its latest step.
+        while engine.status().kv_blocks_running == 0 {
+            std::thread::sleep(Duration::from_micros(20));
+        }
+        std::thread::sleep(Duration::from_micros(random.bits() % 60_000));
         let (before, dropped) = (engine.status().steps, Instant::now());
         drop(generation);
         while engine.status().kv_blocks_running > 0 {
