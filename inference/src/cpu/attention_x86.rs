@@ -67,7 +67,7 @@ macro_rules! loops {
     ($features:literal) => {
         const VECTORS: usize = BLOCK_SIZE / LANES;
 
-        /// As [`super::super::attention::scores`], for `BLOCKS` blocks together: each shares the loads of the queries.
+        /// As `scores` of `attention`, for `BLOCKS` blocks together: each shares the loads of the queries.
         #[target_feature(enable = $features)]
         pub fn scores<T: Element, const BLOCKS: usize>(
             queries: &[[f32; TOGETHER]],
@@ -105,7 +105,7 @@ macro_rules! loops {
             }
         }
 
-        /// As [`super::super::attention::exponentials`], after what is not visible was made minus infinity.
+        /// As `exponentials` of `attention`, after what is not visible was made minus infinity.
         #[target_feature(enable = $features)]
         pub fn exponentials(scores: &mut [f32; CHUNK]) -> (f32, f32) {
             let parts = scores.as_chunks_mut::<LANES>().0;
@@ -131,7 +131,7 @@ macro_rules! loops {
             (maximum, eight.iter().sum())
         }
 
-        /// As [`super::super::ops::fast_exp`].
+        /// As `fast_exp` of `ops`.
         #[inline]
         #[target_feature(enable = $features)]
         fn exp(x: Vector) -> Vector {
@@ -149,7 +149,7 @@ macro_rules! loops {
             product(value, power_of_two(shifted))
         }
 
-        /// As [`super::super::attention::weigh`], for the elements from `at` on of `Q` queries, `V` vectors of them. Each
+        /// As `weigh` of `attention`, for the elements from `at` on of `Q` queries, `V` vectors of them. Each
         /// of `blocks` is `[token][dimension]`; together they hold a chunk's tokens at most.
         #[target_feature(enable = $features)]
         pub fn weigh<T: Element, const Q: usize, const V: usize>(
