@@ -20,6 +20,8 @@ pub struct WideBlock {
     pub values: [i8; WIDE],
     /// Sum of each 16 values: what a weight's constant offset multiplies with.
     pub sums: [i16; 16],
+    /// Sum of each 32 values.
+    pub sums_of_32: [i16; 8],
     pub scale: f32,
 }
 
@@ -42,6 +44,8 @@ pub struct WideTile<const ROWS: usize> {
 pub struct NarrowBlock {
     pub values: [i8; NARROW],
     pub scale: f32,
+    /// What 128 added to each weight adds to a sum, negated.
+    pub excess: i32,
 }
 
 /// 32 activations of eight rows, as 16-bit integers.
@@ -59,7 +63,7 @@ pub struct NarrowTile {
 pub struct ByteTile {
     /// `[four elements][row][element]`.
     pub values: [[[i8; 4]; LONG_TILE_ROWS]; NARROW / 4],
-    /// What 128 added to each weight adds to a row's sum, negated.
+    /// As [`NarrowBlock::excess`].
     pub excess: [i32; LONG_TILE_ROWS],
     pub scales: [f32; LONG_TILE_ROWS],
 }
@@ -86,7 +90,7 @@ pub trait Tile<A>: Copy + Send + Sync {
 
 impl Activations for WideBlock {
     const ELEMENTS: usize = WIDE;
-    const ZERO: Self = Self { values: [0; WIDE], sums: [0; 16], scale: 0.0 };
+    const ZERO: Self = Self { values: [0; WIDE], sums: [0; 16], sums_of_32: [0; 8], scale: 0.0 };
     type Tile = WideTile<TILE_ROWS>;
     type LongTile = WideTile<LONG_TILE_ROWS>;
 
@@ -95,6 +99,9 @@ impl Activations for WideBlock {
         block.scale = to_integers(floats, &mut block.values);
         for (sum, group) in block.sums.iter_mut().zip(block.values.as_chunks::<16>().0) {
             *sum = group.iter().map(|value| i16::from(*value)).sum();
+        }
+        for (sum, two) in block.sums_of_32.iter_mut().zip(block.sums.as_chunks::<2>().0) {
+            *sum = two[0] + two[1];
         }
         block
     }
@@ -118,8 +125,8 @@ impl<const ROWS: usize> Tile<WideBlock> for WideTile<ROWS> {
             for (to, from) in self.sums_of_16.iter_mut().zip(block.sums.as_chunks::<2>().0) {
                 to[row] = *from;
             }
-            for (to, from) in self.sums_of_32.iter_mut().zip(block.sums.as_chunks::<4>().0) {
-                to[row] = [from[0] + from[1], from[2] + from[3]];
+            for (to, from) in self.sums_of_32.iter_mut().zip(block.sums_of_32.as_chunks::<2>().0) {
+                to[row] = *from;
             }
             self.scales[row] = block.scale;
         }
@@ -128,13 +135,14 @@ impl<const ROWS: usize> Tile<WideBlock> for WideTile<ROWS> {
 
 impl Activations for NarrowBlock {
     const ELEMENTS: usize = NARROW;
-    const ZERO: Self = Self { values: [0; NARROW], scale: 0.0 };
+    const ZERO: Self = Self { values: [0; NARROW], scale: 0.0, excess: 0 };
     type Tile = NarrowTile;
     type LongTile = ByteTile;
 
     fn quantize(floats: &[f32]) -> Self {
         let mut block = Self::ZERO;
         block.scale = to_integers(floats, &mut block.values);
+        block.excess = -128 * block.values.iter().map(|value| i32::from(*value)).sum::<i32>();
         block
     }
 }
@@ -168,7 +176,7 @@ impl Tile<NarrowBlock> for ByteTile {
             for (to, from) in self.values.iter_mut().zip(block.values.as_chunks::<4>().0) {
                 to[row] = *from;
             }
-            self.excess[row] = -128 * block.values.iter().map(|value| i32::from(*value)).sum::<i32>();
+            self.excess[row] = block.excess;
             self.scales[row] = block.scale;
         }
     }

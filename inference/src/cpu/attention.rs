@@ -8,7 +8,10 @@
 use half::{f16, slice::HalfFloatSliceExt};
 
 #[cfg(target_arch = "x86_64")]
-use super::{attention_avx2, attention_avx512, instructions::Instructions};
+use super::{
+    attention_x86::{self, avx2, avx512},
+    instructions::Instructions,
+};
 use super::{
     ops::{fast_exp, fused},
     shared_mut::SharedMut,
@@ -183,7 +186,7 @@ fn read(plane: &Plane, at: usize, out: &mut [f32]) {
             #[cfg(target_arch = "x86_64")]
             if super::ops::has_avx2() {
                 // SAFETY: the CPU has F16C.
-                return unsafe { attention_avx2::to_floats(values, out) };
+                return unsafe { attention_x86::to_floats(values, out) };
             }
             values.convert_to_f32_slice(out);
         }
@@ -199,11 +202,7 @@ fn prefetch(plane: &Plane, at: usize, length: usize) {
             Plane::F16(values) => bytemuck::cast_slice(&values[at..at + length]),
             Plane::F32(values) => bytemuck::cast_slice(&values[at..at + length]),
         };
-        for line in bytes.chunks(64) {
-            use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-            // SAFETY: x86-64 has SSE; a prefetch may name any address.
-            unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
-        }
+        super::prefetch::far(bytes.as_ptr(), bytes.len());
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = (plane, at, length);
@@ -482,10 +481,10 @@ fn scores<T: Stored>(
         // SAFETY: the CPU has AVX2, FMA, F16C and AVX-512.
         unsafe {
             if let &[a, b, c, d] = blocks {
-                return attention_avx512::scores(queries, [a, b, c, d], 0, weights);
+                return avx512::scores(queries, [a, b, c, d], 0, weights);
             }
             for (index, keys) in blocks.iter().enumerate() {
-                attention_avx512::scores(queries, [keys], index * BLOCK_SIZE, weights);
+                avx512::scores(queries, [keys], index * BLOCK_SIZE, weights);
             }
         }
         return;
@@ -495,7 +494,7 @@ fn scores<T: Stored>(
         #[cfg(target_arch = "x86_64")]
         if super::ops::has_avx2() {
             // SAFETY: the CPU has AVX2, FMA and F16C.
-            unsafe { attention_avx2::scores(queries, keys, at, weights) };
+            unsafe { avx2::scores(queries, [*keys], at, weights) };
             continue;
         }
         let mut sums = [[0f32; BLOCK_SIZE]; TOGETHER];
@@ -525,12 +524,12 @@ pub(super) fn exponentials(scores: &mut [f32; CHUNK], visible: usize) -> (f32, f
     #[cfg(target_arch = "x86_64")]
     if has_avx512() {
         // SAFETY: the CPU has AVX2, FMA and AVX-512.
-        return unsafe { attention_avx512::exponentials(scores) };
+        return unsafe { avx512::exponentials(scores) };
     }
     #[cfg(target_arch = "x86_64")]
     if super::ops::has_avx2() {
         // SAFETY: the CPU has AVX2 and FMA.
-        return unsafe { attention_avx2::exponentials(scores) };
+        return unsafe { avx2::exponentials(scores) };
     }
     let maximum = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let mut sums = [0f32; LANES];
@@ -560,10 +559,10 @@ fn weigh<T: Stored, const Q: usize>(
             // SAFETY: the CPU has AVX2, FMA, F16C and AVX-512.
             unsafe {
                 if at + 8 * LANES <= dimension {
-                    attention_avx512::weigh::<T, Q, 4>(weights, factors, values, dimension, at, sums);
+                    avx512::weigh::<T, Q, 4>(weights, factors, values, dimension, at, sums);
                     at += 8 * LANES;
                 } else {
-                    attention_avx512::weigh::<T, Q, 1>(weights, factors, values, dimension, at, sums);
+                    avx512::weigh::<T, Q, 1>(weights, factors, values, dimension, at, sums);
                     at += 2 * LANES;
                 }
             }
@@ -575,10 +574,10 @@ fn weigh<T: Stored, const Q: usize>(
             // SAFETY: the CPU has AVX2, FMA and F16C.
             unsafe {
                 if at + 4 * LANES <= dimension {
-                    attention_avx2::weigh::<T, Q, 4>(weights, factors, values, dimension, at, sums);
+                    avx2::weigh::<T, Q, 4>(weights, factors, values, dimension, at, sums);
                     at += 4 * LANES;
                 } else {
-                    attention_avx2::weigh::<T, Q, 1>(weights, factors, values, dimension, at, sums);
+                    avx2::weigh::<T, Q, 1>(weights, factors, values, dimension, at, sums);
                     at += LANES;
                 }
             }
@@ -600,7 +599,7 @@ fn weigh<T: Stored, const Q: usize>(
 }
 
 #[cfg(target_arch = "x86_64")]
-use attention_avx2::Element as Stored;
+use attention_x86::Element as Stored;
 
 /// What keys and values are stored as.
 #[cfg(not(target_arch = "x86_64"))]

@@ -1,6 +1,6 @@
 //! Which instruction set the kernels use.
 
-use std::sync::OnceLock;
+use std::sync::{LazyLock, OnceLock};
 
 /// What the kernels for weights and attention can be run with. The CPU has AVX2, FMA and F16C in any case. The results' bits
 /// do not depend on it.
@@ -25,8 +25,13 @@ impl Instructions {
         }
     }
 
-    /// Whether this CPU has them.
+    /// Whether this CPU has them. Kernels ask at every call.
     pub fn is_available(self) -> bool {
+        static AVAILABLE: LazyLock<[bool; 3]> = LazyLock::new(|| Instructions::ALL.map(Instructions::detect));
+        AVAILABLE[self as usize]
+    }
+
+    fn detect(self) -> bool {
         super::ops::has_avx2()
             && match self {
                 Self::Avx2 => true,

@@ -15,7 +15,7 @@ use candle_core::quantized::GgmlDType;
 use super::{
     activations::{LONG_TILE_ROWS, TILE_ROWS, WideBlock, WideTile},
     instructions::Instructions,
-    rows_avx512, tiles_vnni,
+    prefetch, rows_avx512, tiles_vnni,
     unpack::{Q4K, Q5K, Q6K, WeightBlock, spread},
     unpack_avx512::PairedBlock,
 };
@@ -84,6 +84,12 @@ pub fn dot_tiles(
     }
 }
 
+/// Where each of `features` weight rows begins; missing ones repeat the last one.
+pub(super) fn row_starts(weights: &[u8], features: usize) -> [*const u8; FEATURES] {
+    let row_bytes = weights.len() / features;
+    std::array::from_fn(|feature| weights[feature.min(features - 1) * row_bytes..].as_ptr())
+}
+
 /// The CPU has `instructions`.
 fn rows_of<W: PairedBlock>(
     instructions: Instructions,
@@ -96,9 +102,7 @@ fn rows_of<W: PairedBlock>(
     let row_bytes = weights.len() / features;
     let blocks = row_bytes / W::BYTES;
     assert!(weights.len() == features * blocks * W::BYTES && activations.len() == rows * blocks);
-    // Missing weight rows repeat the last one.
-    let starts: [*const u8; FEATURES] =
-        std::array::from_fn(|feature| weights[feature.min(features - 1) * row_bytes..].as_ptr());
+    let starts = row_starts(weights, features);
     macro_rules! run {
         ($rows:expr) => {
             // SAFETY: the caller vouches for the instructions; each start is followed by `blocks` blocks, and `activations`
@@ -142,7 +146,7 @@ unsafe fn rows_kernel<W: WeightBlock, const ROWS: usize>(
             for feature in 0..FEATURES {
                 let weight = weights[feature].add(block * W::BYTES);
                 at[feature] = weight;
-                prefetch(weight.wrapping_add(FEATURES * blocks * W::BYTES), W::BYTES);
+                prefetch::far(weight.wrapping_add(FEATURES * blocks * W::BYTES), W::BYTES);
                 let weight_scales = W::scales(weight);
                 let values = W::values(weight);
                 let multipliers = spread(weight_scales.multipliers);
@@ -175,17 +179,6 @@ unsafe fn rows_kernel<W: WeightBlock, const ROWS: usize>(
         for (sum, out) in sums.iter().zip(out) {
             _mm256_storeu_ps(out.as_mut_ptr(), *sum);
         }
-    }
-}
-
-/// Asks for the weights that come next: they come from memory once a step, in pieces that are too short for the
-/// processor to foresee. They go to the second-level cache: the first one has fewer places for what is on its way, which
-/// costs a tenth of the speed where memory is the limit.
-#[inline(always)]
-pub(super) fn prefetch(start: *const u8, bytes: usize) {
-    for line in (0..bytes).step_by(64) {
-        // SAFETY: x86-64 has SSE; a prefetch may name any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(line).cast()) };
     }
 }
 
@@ -328,7 +321,7 @@ unsafe fn tiles_of<W: WeightBlock>(
             unsafe {
                 for (spread, start) in spread.iter_mut().zip(starts) {
                     let weight = start.add(block * W::BYTES);
-                    prefetch(weight.wrapping_add(FEATURES * row_bytes), W::BYTES);
+                    prefetch::far(weight.wrapping_add(FEATURES * row_bytes), W::BYTES);
                     spread.fill::<W>(weight);
                 }
                 let mut tile = 0;

@@ -448,10 +448,19 @@ impl Target<'_> {
         let at = row * self.matrix.rows() + feature;
         // SAFETY: `multiply` gives each range of features to one thread.
         let cells = unsafe { self.output.slice(at..at + values.len()) };
-        let bias = match self.bias {
-            Some(bias) => &bias[feature..][..values.len()],
-            None => &[0.0; FEATURE_GROUP][..values.len()],
-        };
+        let bias = self.bias.map(|bias| &bias[feature..][..values.len()]);
+        // A whole group has a length that the compiler knows.
+        if let (Ok(cells), Ok(values)) =
+            (<&mut [f32; FEATURE_GROUP]>::try_from(&mut *cells), <&[f32; FEATURE_GROUP]>::try_from(values))
+        {
+            return self.store_all(cells, values, bias);
+        }
+        self.store_all(cells, values, bias);
+    }
+
+    #[inline(always)]
+    fn store_all(&self, cells: &mut [f32], values: &[f32], bias: Option<&[f32]>) {
+        let bias = bias.unwrap_or(&[0.0; FEATURE_GROUP][..values.len()]);
         let sums = values.iter().zip(bias).map(|(value, bias)| value + bias);
         match self.store {
             Store::Replace => cells.iter_mut().zip(sums).for_each(|(cell, sum)| *cell = sum),

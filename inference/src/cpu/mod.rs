@@ -3,15 +3,15 @@
 pub mod activations;
 pub mod attention;
 #[cfg(target_arch = "x86_64")]
-mod attention_avx2;
-#[cfg(target_arch = "x86_64")]
-mod attention_avx512;
+mod attention_x86;
 #[cfg(target_arch = "x86_64")]
 pub mod instructions;
 #[cfg(target_arch = "x86_64")]
 pub mod k_quants;
 pub mod matmul;
 pub mod ops;
+#[cfg(target_arch = "x86_64")]
+mod prefetch;
 #[cfg(target_arch = "x86_64")]
 pub mod q8_0;
 #[cfg(target_arch = "x86_64")]

@@ -11,9 +11,9 @@ use super::{
     activations::{NARROW, NarrowBlock, NarrowTile},
     instructions::Instructions,
     k_quants::{
-        FEATURES, MOST_ROWS, MOST_TILES, TILE_FEATURES, TileSums, TiledProducts, prefetch, store, sum_each,
+        FEATURES, MOST_ROWS, MOST_TILES, TILE_FEATURES, TileSums, TiledProducts, row_starts, store, sum_each,
     },
-    rows_avx512, tiles_vnni,
+    prefetch, rows_avx512, tiles_vnni,
     unpack::half_at,
 };
 
@@ -39,9 +39,7 @@ pub fn dot_rows(
     let row_bytes = weights.len() / features;
     let blocks = row_bytes / BYTES;
     assert!(weights.len() == features * blocks * BYTES && activations.len() == rows * blocks);
-    // Missing weight rows repeat the last one.
-    let starts: [*const u8; FEATURES] =
-        std::array::from_fn(|feature| weights[feature.min(features - 1) * row_bytes..].as_ptr());
+    let starts = row_starts(weights, features);
     macro_rules! run {
         ($rows:expr) => {
             // SAFETY: the CPU has the instructions (asserted); each start is followed by `blocks` blocks, and `activations`
@@ -95,7 +93,7 @@ unsafe fn rows_kernel<const ROWS: usize>(
             let mut totals = [[_mm256_setzero_si256(); FEATURES]; ROWS];
             for feature in 0..FEATURES {
                 let weight = weights[feature].add(block * BYTES);
-                prefetch(weight.wrapping_add(FEATURES * blocks * BYTES), BYTES);
+                prefetch::far(weight.wrapping_add(FEATURES * blocks * BYTES), BYTES);
                 let values = _mm256_loadu_si256(weight.add(2).cast());
                 let magnitudes = _mm256_sign_epi8(values, values);
                 for row in 0..ROWS {
@@ -168,7 +166,7 @@ unsafe fn tiles_of(
             unsafe {
                 for (spread, start) in spread.iter_mut().zip(starts) {
                     let weight = start.add(block * BYTES);
-                    prefetch(weight.wrapping_add(FEATURES * blocks * BYTES), BYTES);
+                    prefetch::far(weight.wrapping_add(FEATURES * blocks * BYTES), BYTES);
                     spread.scale = half_at(weight);
                     let to = spread.values.as_mut_ptr().cast::<__m256i>();
                     for half in 0..2 {

@@ -14,15 +14,15 @@ use candle_core::quantized::GgmlDType;
 use super::{
     activations::{ByteTile, LONG_TILE_ROWS, NARROW, TILE_ROWS, WideTile},
     instructions::Instructions,
-    k_quants::{self, FEATURES, MOST_TILES, TiledProducts, prefetch},
-    q8_0,
+    k_quants::{self, FEATURES, MOST_TILES, TiledProducts, row_starts},
+    prefetch, q8_0,
     unpack::{Q4K, Q5K, Q6K, half_at},
     unpack_avx512::PairedBlock,
 };
 
 type Tile = WideTile<LONG_TILE_ROWS>;
-/// Each lane a row of activations.
-type Sums = [[__m512; MOST_TILES]; FEATURES];
+/// Each lane a row of activations, of `M` tiles.
+type Sums<const M: usize> = [[__m512; M]; FEATURES];
 
 /// `out[t * 16 + r][f] = weights[f] . row r of tiles[t]`, as [`k_quants::dot_tiles`]. Requires
 /// [`Instructions::Avx512Vnni`].
@@ -38,10 +38,13 @@ pub fn dot_wide(
     assert!(Instructions::Avx512Vnni.is_available());
     // SAFETY: the CPU has these instructions.
     unsafe {
-        match dtype {
-            GgmlDType::Q4K => wide_of::<Q4K>(weights, features, tiles, count, out),
-            GgmlDType::Q5K => wide_of::<Q5K>(weights, features, tiles, count, out),
-            _ => wide_of::<Q6K>(weights, features, tiles, count, out),
+        match (dtype, count) {
+            (GgmlDType::Q4K, 1) => wide_of::<Q4K, 1>(weights, features, tiles, count, out),
+            (GgmlDType::Q4K, _) => wide_of::<Q4K, MOST_TILES>(weights, features, tiles, count, out),
+            (GgmlDType::Q5K, 1) => wide_of::<Q5K, 1>(weights, features, tiles, count, out),
+            (GgmlDType::Q5K, _) => wide_of::<Q5K, MOST_TILES>(weights, features, tiles, count, out),
+            (_, 1) => wide_of::<Q6K, 1>(weights, features, tiles, count, out),
+            _ => wide_of::<Q6K, MOST_TILES>(weights, features, tiles, count, out),
         }
     }
 }
@@ -56,11 +59,17 @@ pub fn dot_narrow(
 ) {
     assert!((1..=FEATURES).contains(&features) && Instructions::Avx512Vnni.is_available());
     // SAFETY: the CPU has these instructions.
-    unsafe { narrow_of(weights, features, tiles, count, out) }
+    unsafe {
+        match count {
+            1 => narrow_of::<1>(weights, features, tiles, count, out),
+            _ => narrow_of::<MOST_TILES>(weights, features, tiles, count, out),
+        }
+    }
 }
 
+/// For up to `M` tiles.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn wide_of<W: PairedBlock>(
+fn wide_of<W: PairedBlock, const M: usize>(
     weights: &[u8],
     features: usize,
     tiles: &[Tile],
@@ -69,21 +78,16 @@ fn wide_of<W: PairedBlock>(
 ) {
     let row_bytes = weights.len() / features;
     let blocks = row_bytes / W::BYTES;
-    assert!(
-        weights.len() == features * blocks * W::BYTES && tiles.len() == count * blocks && count <= MOST_TILES
-    );
-    let mut sums: Sums = [[_mm512_setzero_ps(); MOST_TILES]; FEATURES];
+    assert!(weights.len() == features * blocks * W::BYTES && tiles.len() == count * blocks && count <= M);
+    let mut sums: Sums<M> = [[_mm512_setzero_ps(); M]; FEATURES];
     let mut spread = MaybeUninit::<Spread>::uninit();
-    // Missing weight rows repeat the last one.
-    let starts: [*const u8; FEATURES] =
-        std::array::from_fn(|feature| weights[feature.min(features - 1) * row_bytes..].as_ptr());
+    let starts = row_starts(weights, features);
     for block in 0..blocks {
         // SAFETY: each weight row has `blocks` blocks, and `tiles` holds `count * blocks` (asserted).
         unsafe {
             let at = starts.map(|start| start.add(block * W::BYTES));
-            for weight in at {
-                prefetch(weight.wrapping_add(FEATURES * row_bytes), W::BYTES);
-            }
+            let next = starts[0].wrapping_add(FEATURES * (row_bytes + block * W::BYTES));
+            prefetch::near(next, FEATURES * W::BYTES);
             fill::<W>(spread.as_mut_ptr(), &at);
             // As in `k_quants`: a broadcast from memory is free.
             let spread = std::hint::black_box(spread.assume_init_ref());
@@ -91,11 +95,11 @@ fn wide_of<W: PairedBlock>(
             while tile < count {
                 let at = tiles.as_ptr().add(tile * blocks + block);
                 if count - tile == 1 {
-                    wide_kernel::<W, FEATURES, 1>(spread, [at], 0, tile, &mut sums);
+                    wide_kernel::<W, FEATURES, 1, M>(spread, [at], 0, tile, &mut sums);
                     tile += 1;
                 } else {
                     for first in [0, PAIRS] {
-                        wide_kernel::<W, PAIRS, 2>(spread, [at, at.add(blocks)], first, tile, &mut sums);
+                        wide_kernel::<W, PAIRS, 2, M>(spread, [at, at.add(blocks)], first, tile, &mut sums);
                     }
                     tile += 2;
                 }
@@ -160,12 +164,12 @@ unsafe fn fill<W: PairedBlock>(spread: *mut Spread, blocks: &[*const u8; FEATURE
 /// `tiles` point to tiles.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn wide_kernel<W: PairedBlock, const F: usize, const T: usize>(
+unsafe fn wide_kernel<W: PairedBlock, const F: usize, const T: usize, const M: usize>(
     weights: &Spread,
     tiles: [*const Tile; T],
     feature: usize,
     first: usize,
-    sums: &mut Sums,
+    sums: &mut Sums<M>,
 ) {
     // SAFETY: indices stay inside the arrays of `Spread` and `WideTile`; `feature + F` is at most FEATURES.
     unsafe {
@@ -234,24 +238,28 @@ struct Bytes {
     scale: f32,
 }
 
+/// For up to `M` tiles.
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-fn narrow_of(weights: &[u8], features: usize, tiles: &[ByteTile], count: usize, out: &mut TiledProducts) {
+fn narrow_of<const M: usize>(
+    weights: &[u8],
+    features: usize,
+    tiles: &[ByteTile],
+    count: usize,
+    out: &mut TiledProducts,
+) {
     let row_bytes = weights.len() / features;
     let blocks = row_bytes / q8_0::BYTES;
-    assert!(
-        weights.len() == features * blocks * q8_0::BYTES
-            && tiles.len() == count * blocks
-            && count <= MOST_TILES
-    );
-    let mut sums: Sums = [[_mm512_setzero_ps(); MOST_TILES]; FEATURES];
+    assert!(weights.len() == features * blocks * q8_0::BYTES && tiles.len() == count * blocks && count <= M);
+    let mut sums: Sums<M> = [[_mm512_setzero_ps(); M]; FEATURES];
     // Those of missing weight rows stay zero.
     let mut spread = [const { Bytes { values: [0; NARROW / 4], scale: 0.0 } }; FEATURES];
     for block in 0..blocks {
         // SAFETY: each weight row has `blocks` blocks, and `tiles` holds `count * blocks` (asserted).
         unsafe {
+            let next = weights.as_ptr().wrapping_add(FEATURES * (row_bytes + block * q8_0::BYTES));
+            prefetch::near(next, FEATURES * q8_0::BYTES);
             for (feature, spread) in spread[..features].iter_mut().enumerate() {
                 let weight = weights.as_ptr().add(feature * row_bytes + block * q8_0::BYTES);
-                prefetch(weight.wrapping_add(FEATURES * row_bytes), q8_0::BYTES);
                 spread.scale = half_at(weight);
                 let values = _mm256_loadu_si256(weight.add(2).cast());
                 let values = _mm256_xor_si256(values, _mm256_set1_epi8(-128));
@@ -262,8 +270,8 @@ fn narrow_of(weights: &[u8], features: usize, tiles: &[ByteTile], count: usize, 
             while tile < count {
                 let at = tiles.as_ptr().add(tile * blocks + block);
                 tile += match count - tile {
-                    1 => narrow_kernel::<1>(spread, [at], tile, &mut sums),
-                    _ => narrow_kernel::<2>(spread, [at, at.add(blocks)], tile, &mut sums),
+                    1 => narrow_kernel::<1, M>(spread, [at], tile, &mut sums),
+                    _ => narrow_kernel::<2, M>(spread, [at, at.add(blocks)], tile, &mut sums),
                 };
             }
         }
@@ -277,11 +285,11 @@ fn narrow_of(weights: &[u8], features: usize, tiles: &[ByteTile], count: usize, 
 /// `tiles` point to tiles.
 #[inline]
 #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
-unsafe fn narrow_kernel<const T: usize>(
+unsafe fn narrow_kernel<const T: usize, const M: usize>(
     weights: &[Bytes; FEATURES],
     tiles: [*const ByteTile; T],
     first: usize,
-    sums: &mut Sums,
+    sums: &mut Sums<M>,
 ) -> usize {
     // SAFETY: indices stay inside the arrays of `Bytes` and `ByteTile`.
     unsafe {
@@ -316,7 +324,7 @@ unsafe fn narrow_kernel<const T: usize>(
 /// Stores the sums of the first `count` tiles.
 #[inline]
 #[target_feature(enable = "avx2,avx512f")]
-fn store(sums: &Sums, count: usize, out: &mut TiledProducts) {
+fn store<const M: usize>(sums: &Sums<M>, count: usize, out: &mut TiledProducts) {
     let (rows, _) = out.as_chunks_mut::<TILE_ROWS>();
     for tile in 0..count {
         for half in 0..2 {

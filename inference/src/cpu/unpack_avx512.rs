@@ -7,9 +7,9 @@ use super::unpack::{Q4K, Q5K, Q6K, WeightBlock};
 
 /// A k-quantized block type of which pairs can be unpacked. The CPU has AVX-512 F, BW and VL wherever these are called.
 pub trait PairedBlock: WeightBlock {
-    /// For values `2j` and `2j + 1` of [`Self::pair_values`], whose sums of four are packed to words: the places of their
-    /// multipliers in [`Self::words`].
-    const ORDERS: [[u16; 32]; 4];
+    /// For each of [`Self::pair_values`], whose products are summed by two: the places of their multipliers in
+    /// [`Self::words`].
+    const ORDERS: [[u16; 32]; 8];
 
     /// Eight times 32 values of two blocks, in order.
     ///
@@ -23,23 +23,27 @@ pub trait PairedBlock: WeightBlock {
     /// # Safety
     /// As [`Self::pair_values`], for each block.
     unsafe fn words(blocks: [[*const u8; 2]; 2]) -> [__m512i; 2];
+
+    /// `scale` and `offset_scale` of the first block, then of the second.
+    ///
+    /// # Safety
+    /// As [`Self::pair_values`].
+    unsafe fn pair_scales(first: *const u8, second: *const u8) -> __m128;
 }
 
-/// Packing interleaves by lanes of 128 bits: four sums of the first register, then four of the second, eight values to two
-/// sums. In each half, a group of 32 values spans both lanes, a group of 16 has one.
-const fn orders(groups: usize) -> [[u16; 32]; 4] {
-    let mut orders = [[0u16; 32]; 4];
-    let mut j = 0;
-    while j < 4 {
+/// In each half, 32 values are one group or two.
+const fn orders(groups: usize) -> [[u16; 32]; 8] {
+    let mut orders = [[0u16; 32]; 8];
+    let mut values = 0;
+    while values < 8 {
         let mut word = 0;
         while word < 32 {
-            let (half, lane, register) = (word / 16, word / 8 % 2, word / 4 % 2);
-            let values = 2 * j + register;
+            let (half, lane) = (word / 16, word / 8 % 2);
             let group = if groups == 8 { values } else { 2 * values + lane };
-            orders[j][word] = (16 * half + group) as u16;
+            orders[values][word] = (16 * half + group) as u16;
             word += 1;
         }
-        j += 1;
+        values += 1;
     }
     orders
 }
@@ -85,6 +89,18 @@ unsafe fn scales_and_minima(blocks: [[*const u8; 2]; 2]) -> [__m512i; 2] {
     }
 }
 
+/// Two half-precision numbers at the start of each block.
+///
+/// # Safety
+/// Each begins with four readable bytes.
+#[inline]
+#[target_feature(enable = "f16c")]
+unsafe fn two_scales(first: *const u8, second: *const u8) -> __m128 {
+    // SAFETY: as the function's contract.
+    let two = |block: *const u8| _mm_cvtsi32_si128(unsafe { block.cast::<i32>().read_unaligned() });
+    _mm_cvtph_ps(_mm_unpacklo_epi32(two(first), two(second)))
+}
+
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
 fn low_nibbles(bytes: __m512i) -> __m512i {
@@ -98,7 +114,7 @@ fn high_nibbles(bytes: __m512i) -> __m512i {
 }
 
 impl PairedBlock for Q4K {
-    const ORDERS: [[u16; 32]; 4] = orders(8);
+    const ORDERS: [[u16; 32]; 8] = orders(8);
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -119,10 +135,17 @@ impl PairedBlock for Q4K {
         // SAFETY: as the function's contract.
         unsafe { scales_and_minima(blocks) }
     }
+
+    #[inline]
+    #[target_feature(enable = "f16c")]
+    unsafe fn pair_scales(first: *const u8, second: *const u8) -> __m128 {
+        // SAFETY: as the function's contract.
+        unsafe { two_scales(first, second) }
+    }
 }
 
 impl PairedBlock for Q5K {
-    const ORDERS: [[u16; 32]; 4] = orders(8);
+    const ORDERS: [[u16; 32]; 8] = orders(8);
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -151,10 +174,17 @@ impl PairedBlock for Q5K {
         // SAFETY: as the function's contract.
         unsafe { scales_and_minima(blocks) }
     }
+
+    #[inline]
+    #[target_feature(enable = "f16c")]
+    unsafe fn pair_scales(first: *const u8, second: *const u8) -> __m128 {
+        // SAFETY: as the function's contract.
+        unsafe { two_scales(first, second) }
+    }
 }
 
 impl PairedBlock for Q6K {
-    const ORDERS: [[u16; 32]; 4] = orders(4);
+    const ORDERS: [[u16; 32]; 8] = orders(4);
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -186,5 +216,15 @@ impl PairedBlock for Q6K {
             let at = |block: *const u8| unsafe { _mm_loadu_si128(block.add(192).cast()) };
             _mm512_cvtepi8_epi16(_mm256_set_m128i(at(second), at(first)))
         })
+    }
+
+    #[inline]
+    #[target_feature(enable = "f16c")]
+    unsafe fn pair_scales(first: *const u8, second: *const u8) -> __m128 {
+        // SAFETY: inside the block's 210 bytes.
+        let scale = |block: *const u8| unsafe { i32::from(block.add(208).cast::<u16>().read_unaligned()) };
+        let twice = |half: i32| _mm_cvtsi32_si128(half | half << 16);
+        let scales = _mm_cvtph_ps(_mm_unpacklo_epi32(twice(scale(first)), twice(scale(second))));
+        _mm_mul_ps(scales, _mm_set_ps(32.0, 1.0, 32.0, 1.0))
     }
 }

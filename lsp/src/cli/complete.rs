@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
-use lacuna_indexer::{Language, Progress, Workspace};
+use lacuna_indexer::{Language, Options, Progress, Workspace};
 use lacuna_inference::Priority;
 use ropey::Rope;
 use serde_json::json;
@@ -25,7 +25,7 @@ use crate::{
     complete::{Ask, Completed, Completer, LARGEST_DOCUMENT_BYTES, Trigger},
     config::{Config, MultiLine, PromptStyleSetting},
     documents::Snapshot,
-    position,
+    indexing, position,
 };
 
 /// How long the workspace is read before a completion.
@@ -127,7 +127,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     });
 
     let root = workspace_root(arguments.root.as_deref(), &path)?;
-    let workspace = Workspace::new(vec![root], lacuna_indexer::Options::default());
+    let options = Options { cache_directory: indexing::cache_directory(), ..Options::default() };
+    let workspace = Workspace::new(vec![root], options);
     // Known before the scan, it makes the scan begin around it.
     workspace.update(&path, Some(&text));
     let scan = {
