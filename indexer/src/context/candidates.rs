@@ -1,23 +1,25 @@
 //! Which definitions may be worth showing: from the imports, and from the names of the code around the cursor.
 
-use std::ops::Range;
+use std::{cmp::Reverse, ops::Range};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{MAX_CANDIDATES, Query, overlap, reason::Reason, receiver::receivers};
+use super::{MAX_CANDIDATES, Query, overlap, reason::Reason, receiver::receivers, usage::Usage};
 use crate::{
-    imports::Importer,
+    imports::{ImportStyle, Importer},
     index::{FileId, SymbolId},
     resolve::{self, Resolved, Resolver, Via},
     scope::Scope,
     sibling,
     snapshot::Snapshot,
-    symbols::{FileSymbols, SymbolKind, name_hash},
+    symbols::{FileSymbols, ImportKind, SymbolKind, name_hash},
     words::{self, Word, words},
 };
 
 /// Names of the enclosing definition that are looked up.
 const MAX_NAMES: usize = 300;
+/// Names of the rest of the file that are looked up.
+const MAX_FILE_NAMES: usize = 128;
 /// Definitions of a sibling that are candidates.
 const MAX_SIBLING_DEFINITIONS: usize = 12;
 /// Definitions of a module that are candidates: of one that is imported only, and of one that is used.
@@ -98,6 +100,7 @@ pub(super) fn candidates(
     query: &Query<'_>,
     scope: &Scope,
     names: &Names<'_>,
+    usage: &Usage<'_>,
 ) -> Vec<Candidate> {
     let resolver = Resolver::new(snapshot, importer);
     let counts = usage_counts(query.text, query.offset, importer.symbols);
@@ -108,6 +111,7 @@ pub(super) fn candidates(
         importer,
         visible: query.visible.clone(),
         scope,
+        usage,
         weight: 0,
         modules: 0,
         list: Vec::new(),
@@ -122,9 +126,8 @@ pub(super) fn candidates(
                     true => Reason::Imported(line),
                     false => Reason::JustImported(line),
                 };
-                let count = counts.get(&name_hash(name)).copied().unwrap_or(0);
                 if !used_in_scope {
-                    found.weight = u32::BITS - count.leading_zeros();
+                    found.weight = usage.level(name);
                     found.add_all(ids, reason);
                     found.weight = 0;
                 }
@@ -161,8 +164,12 @@ pub(super) fn candidates(
             unique_member(snapshot, &importer, word.text).inspect(|id| found.add(*id, Reason::UniqueMember));
         }
     }
-    let asked = receivers(&resolver, query.text, query.offset, scope);
-    found.add_all(&asked.types, Reason::Receiver);
+    let asked = receivers(&resolver, query.text, query.offset, scope, usage);
+    for (weight, types) in [(1, &asked.on_line), (0, &asked.types)] {
+        found.weight = weight;
+        found.add_all(types, Reason::Receiver);
+    }
+    found.weight = 0;
     used.extend(&asked.types);
     for module in &asked.modules {
         match module {
@@ -173,6 +180,7 @@ pub(super) fn candidates(
     for files in resolver.whole_modules() {
         found.add_module(&files, Reason::OfUsedModule);
     }
+    add_used_in_file(&mut found, &resolver, names);
     let scope_text = query.text.get(scope.function.clone()).unwrap_or("");
     for path in words::paths(scope_text).into_iter().take(MAX_PATHS) {
         match resolver.path(path) {
@@ -196,6 +204,41 @@ pub(super) fn candidates(
         }
     }
     found.without_repeated_members()
+}
+
+/// What the file names outside of the enclosing definition, the most used first: as members of modules, and by itself
+/// where the language makes the names of a package or of included files known.
+fn add_used_in_file(found: &mut Found<'_>, resolver: &Resolver<'_>, names: &Names<'_>) {
+    let opens = match resolver.importer.language.import_style() {
+        ImportStyle::Include | ImportStyle::Go | ImportStyle::Swift | ImportStyle::Package => true,
+        ImportStyle::Namespace | ImportStyle::Php => true,
+        _ => resolver.importer.symbols.imports.iter().any(|import| import.kind == ImportKind::All),
+    };
+    let mut looked_up = 0;
+    for (word, level) in found.usage.most_used() {
+        let is_asked = match word.qualifier {
+            None => opens,
+            Some(qualifier) => resolver.binding(qualifier).is_some(),
+        };
+        if !is_asked || word.text.len() < 4 || names.hashes.contains(&name_hash(word.text)) {
+            continue;
+        }
+        looked_up += 1;
+        if looked_up > MAX_FILE_NAMES {
+            break;
+        }
+        let resolved = match word.qualifier {
+            None => resolver.name(word.text),
+            Some(qualifier) => resolver.qualified(qualifier, word.text),
+        };
+        if let Some((ids, via)) = resolved
+            && !matches!(via, Via::Unimported | Via::SameFile)
+        {
+            found.weight = level;
+            found.add_all(&ids, Reason::UsedInFile);
+        }
+    }
+    found.weight = 0;
 }
 
 /// Whether a file is there to pass on what the files beside it define.
@@ -237,6 +280,7 @@ struct Found<'a> {
     importer: Importer<'a>,
     visible: Range<usize>,
     scope: &'a Scope,
+    usage: &'a Usage<'a>,
     /// Of what is added next.
     weight: u32,
     modules: usize,
@@ -263,14 +307,22 @@ impl Found<'_> {
                 return;
             }
             self.modules += 1;
-            let top = (0u32..).zip(symbols.symbols.iter()).filter(|(_, symbol)| {
-                symbols.is_top_level(symbol)
-                    && (symbol.kind.is_callable() || symbol.kind.is_type())
-                    && !symbols.name(symbol).starts_with('_')
-            });
-            for (symbol, _) in top.take(limit) {
+            // The most used first; what is no function and no type, only where it is used.
+            let top = (0u32..).zip(symbols.symbols.iter()).filter(|(_, symbol)| symbols.is_top_level(symbol));
+            let mut top: Vec<(u32, u32)> = top
+                .map(|(id, symbol)| (self.usage.level(symbols.name(symbol)), id, symbol))
+                .filter(|(level, _, symbol)| {
+                    let offered = symbol.kind.is_callable() || symbol.kind.is_type();
+                    *level > 0 || offered && !symbols.name(symbol).starts_with('_')
+                })
+                .map(|(level, id, _)| (level, id))
+                .collect();
+            top.sort_by_key(|(level, _)| Reverse(*level));
+            for (level, symbol) in top.into_iter().take(limit) {
+                self.weight = level;
                 self.add(SymbolId { file: *file, symbol }, reason);
             }
+            self.weight = 0;
             // To follow what a module passes on takes time: only where that very module is asked.
             if reason != Reason::OfReceiver {
                 continue;
@@ -314,6 +366,7 @@ impl Found<'_> {
                 let known = &mut self.list[*index];
                 if reason.score() > known.reason.score() {
                     known.reason = reason;
+                    known.weight = self.weight;
                 }
             }
             None if self.list.len() < 4 * MAX_CANDIDATES && !self.list.iter().any(same) => {

@@ -15,6 +15,8 @@ pub(super) enum Reason {
     TypeOfUsed,
     /// Imported, and used elsewhere in the file.
     Imported(u32),
+    /// Named elsewhere in the file: through a module, or known without being imported by its name.
+    UsedInFile,
     /// Imported and not used yet: it was imported to be used next.
     JustImported(u32),
     /// One of a module's definitions, the module being imported and not used yet.
@@ -38,7 +40,7 @@ impl Reason {
             Self::Used(Via::WholeImport(_)) => 0.8,
             Self::JustImported(_) => 0.7,
             Self::TypeOfUsed => 0.6,
-            Self::Imported(_) => 0.5,
+            Self::Imported(_) | Self::UsedInFile => 0.5,
             Self::OfUsedModule => 0.33,
             Self::Used(Via::Unimported) => 0.4,
             Self::UniqueMember => 0.35,
@@ -55,7 +57,7 @@ impl Reason {
     /// How often it changes while one types: what changes least is written first.
     pub fn volatility(self) -> u8 {
         match self {
-            Self::Imported(_) | Self::Sibling => 0,
+            Self::Imported(_) | Self::UsedInFile | Self::Sibling => 0,
             Self::JustImported(_) | Self::InModule(_) => 1,
             Self::Receiver | Self::Used(_) | Self::TypeOfUsed | Self::OfUsedModule => 2,
             Self::OfReceiver => 3,
@@ -76,6 +78,7 @@ impl Reason {
             Self::Used(Via::Unimported) => format!("{kind} `{name}` used here, the only one of that name"),
             Self::TypeOfUsed => format!("{kind} `{name}` in the signature of what is used here"),
             Self::Imported(line) => format!("{kind} `{name}` imported at line {}", line + 1),
+            Self::UsedInFile => format!("{kind} `{name}` used elsewhere in this file"),
             Self::JustImported(line) => {
                 format!("{kind} `{name}` imported at line {} and not used yet", line + 1)
             }
