@@ -71,6 +71,8 @@ const RECEIVERS_SHARE: f32 = 0.4;
 const MAX_BACKGROUND_SHARE: f32 = 0.5;
 /// What a module offers that the cursor's line asks for takes no more than this part.
 const MAX_ASKED_MODULE_SHARE: f32 = 0.6;
+/// Nor do the types in signatures of what is used.
+const MAX_TYPES_SHARE: f32 = 0.25;
 const MAX_BACKGROUND_ITEM_SHARE: f32 = 0.12;
 /// No excerpt takes more of the budget than this part of it, nor all of them together more than that.
 const MAX_EXCERPT_SHARE: f32 = 0.25;
@@ -141,7 +143,7 @@ impl Snapshot {
         let has_receiver = candidates.iter().any(|candidate| candidate.reason == Reason::Receiver);
         let reserved = if has_receiver { share(RECEIVERS_SHARE) } else { 0 };
         let mut left = query.budget - reserved.min(query.budget);
-        let mut asked = share(MAX_ASKED_MODULE_SHARE);
+        let (mut asked, mut typed) = (share(MAX_ASKED_MODULE_SHARE), share(MAX_TYPES_SHARE));
         let (mut background, mut quoted) = (share(MAX_BACKGROUND_SHARE), share(MAX_EXCERPTS_SHARE));
         let mut chosen: Vec<(usize, String, usize)> = Vec::new();
         let mut shown: Vec<(usize, usize)> = Vec::new();
@@ -155,6 +157,7 @@ impl Snapshot {
                     let item = share(MAX_BACKGROUND_ITEM_SHARE);
                     let (form, limit) = match reason {
                         Reason::OfReceiver => (Members::Unexplained, left.min(asked).min(item)),
+                        Reason::TypeOfUsed => (Members::Unexplained, left.min(typed).min(item)),
                         _ if reason.is_use() => (Members::None, left.min(share(MAX_SHARE))),
                         _ => (Members::Unexplained, left.min(background).min(item)),
                     };
@@ -162,6 +165,7 @@ impl Snapshot {
                         left -= cost;
                         match reason {
                             Reason::OfReceiver => asked -= cost,
+                            Reason::TypeOfUsed => typed -= cost,
                             _ if reason.is_use() => {}
                             _ => background -= cost,
                         }

@@ -1,6 +1,6 @@
 //! Definitions of other files as compact code: signatures without bodies.
 
-use std::cmp::Reverse;
+use std::{borrow::Cow, cmp::Reverse};
 
 use crate::{Language, index::SymbolId, language::Layout, resolve, snapshot::Snapshot, symbols::SymbolKind};
 
@@ -183,8 +183,21 @@ fn terminator(layout: Layout, signature: &str) -> &'static str {
     if none || signature.ends_with([';', '}']) { "" } else { ";" }
 }
 
+/// A list of members is for their names and arguments: what is long in it is mostly types of types.
+fn shortened(signature: &str) -> Cow<'_, str> {
+    const MAX_BYTES: usize = 180;
+    if signature.len() <= MAX_BYTES {
+        return Cow::Borrowed(signature);
+    }
+    let mut end = MAX_BYTES;
+    while !signature.is_char_boundary(end) {
+        end -= 1;
+    }
+    Cow::Owned(format!("{}...", &signature[..end]))
+}
+
 fn push_member(out: &mut String, language: Language, kind: SymbolKind, signature: &str) {
-    push_signature(out, "    ", signature);
+    push_signature(out, "    ", &shortened(signature));
     out.push_str(match (language, kind) {
         (Language::Python, kind) if kind.is_callable() || kind == SymbolKind::Class => ": ...",
         (Language::Rust, SymbolKind::Field) => ",",

@@ -20,6 +20,8 @@ use crate::{
 const MAX_NAMES: usize = 300;
 /// Names of the rest of the file that are looked up.
 const MAX_FILE_NAMES: usize = 128;
+/// Files of the same directory that say which of a module's definitions are used.
+const MAX_FILES_BESIDE: usize = 12;
 /// Definitions of a sibling that are candidates.
 const MAX_SIBLING_DEFINITIONS: usize = 12;
 /// Definitions of a module that are candidates: of one that is imported only, and of one that is used.
@@ -165,9 +167,13 @@ pub(super) fn candidates(
         }
     }
     let asked = receivers(&resolver, query.text, query.offset, scope, usage);
-    for (weight, types) in [(1, &asked.on_line), (0, &asked.types)] {
+    for (weight, reason, types) in [
+        (1, Reason::Receiver, &asked.on_line),
+        (0, Reason::Receiver, &asked.types),
+        (0, Reason::Guessed, &asked.guessed),
+    ] {
         found.weight = weight;
-        found.add_all(types, Reason::Receiver);
+        found.add_all(types, reason);
     }
     found.weight = 0;
     used.extend(&asked.types);
@@ -309,16 +315,22 @@ impl Found<'_> {
             self.modules += 1;
             // The most used first; what is no function and no type, only where it is used.
             let top = (0u32..).zip(symbols.symbols.iter()).filter(|(_, symbol)| symbols.is_top_level(symbol));
-            let mut top: Vec<(u32, u32)> = top
-                .map(|(id, symbol)| (self.usage.level(symbols.name(symbol)), id, symbol))
-                .filter(|(level, _, symbol)| {
+            let beside = self.files_beside(*file);
+            let mut top: Vec<(u32, usize, u32)> = top
+                .filter_map(|(id, symbol)| {
+                    let name = symbols.name(symbol);
+                    let level = self.usage.level(name);
                     let offered = symbol.kind.is_callable() || symbol.kind.is_type();
-                    *level > 0 || offered && !symbols.name(symbol).starts_with('_')
+                    if level == 0 && (!offered || name.starts_with('_')) {
+                        return None;
+                    }
+                    let hash = name_hash(name);
+                    let users = beside.iter().filter(|other| level == 0 && other.has_word(hash)).count();
+                    Some((level, users, id))
                 })
-                .map(|(level, id, _)| (level, id))
                 .collect();
-            top.sort_by_key(|(level, _)| Reverse(*level));
-            for (level, symbol) in top.into_iter().take(limit) {
+            top.sort_by_key(|(level, users, _)| Reverse((*level, *users)));
+            for (level, _, symbol) in top.into_iter().take(limit) {
                 self.weight = level;
                 self.add(SymbolId { file: *file, symbol }, reason);
             }
@@ -340,6 +352,19 @@ impl Found<'_> {
                 }
             }
         }
+    }
+
+    /// Files of the same directory, less the module itself: what they use, this one may use.
+    fn files_beside(&self, module: FileId) -> Vec<&FileSymbols> {
+        let family = self.importer.language.family();
+        let beside = self.snapshot.paths.by_directory(self.importer.directory());
+        beside
+            .filter(|id| *id != module)
+            .filter_map(|id| self.snapshot.file(id))
+            .filter(|file| file.language.family() == family && *file.path != *self.importer.path)
+            .filter_map(|file| file.symbols.as_deref())
+            .take(MAX_FILES_BESIDE)
+            .collect()
     }
 
     fn add(&mut self, id: SymbolId, reason: Reason) {

@@ -7,6 +7,8 @@ use crate::resolve::Via;
 pub(super) enum Reason {
     /// The type of something whose members the enclosing definition uses.
     Receiver,
+    /// What a value of the enclosing definition may be, by its use.
+    Guessed,
     /// One of the definitions of a module that the cursor's line asks for.
     OfReceiver,
     /// The enclosing definition names it.
@@ -41,6 +43,7 @@ impl Reason {
             Self::JustImported(_) => 0.7,
             Self::TypeOfUsed => 0.6,
             Self::Imported(_) | Self::UsedInFile => 0.5,
+            Self::Guessed => 0.45,
             Self::OfUsedModule => 0.33,
             Self::Used(Via::Unimported) => 0.4,
             Self::UniqueMember => 0.35,
@@ -51,7 +54,7 @@ impl Reason {
 
     /// Whether the code at the cursor asks for it, rather than that it might.
     pub fn is_use(self) -> bool {
-        matches!(self, Self::Receiver | Self::Used(_) | Self::TypeOfUsed | Self::UniqueMember)
+        matches!(self, Self::Receiver | Self::Guessed | Self::Used(_) | Self::TypeOfUsed | Self::UniqueMember)
     }
 
     /// How often it changes while one types: what changes least is written first.
@@ -59,7 +62,7 @@ impl Reason {
         match self {
             Self::Imported(_) | Self::UsedInFile | Self::Sibling => 0,
             Self::JustImported(_) | Self::InModule(_) => 1,
-            Self::Receiver | Self::Used(_) | Self::TypeOfUsed | Self::OfUsedModule => 2,
+            Self::Receiver | Self::Guessed | Self::Used(_) | Self::TypeOfUsed | Self::OfUsedModule => 2,
             Self::OfReceiver => 3,
             Self::UniqueMember => 3,
         }
@@ -84,6 +87,7 @@ impl Reason {
             }
             Self::InModule(line) => format!("{kind} `{name}` of the module imported at line {}", line + 1),
             Self::Receiver => format!("{kind} `{name}`, whose members are used here"),
+            Self::Guessed => format!("{kind} `{name}`, which has members that are used here"),
             Self::OfReceiver => format!("{kind} `{name}` of the module that the line asks for"),
             Self::OfUsedModule => format!("{kind} `{name}` of a module that is used here"),
             Self::UniqueMember => format!("{kind} `{name}` called here, the only one of that name"),

@@ -43,6 +43,8 @@ pub(super) struct Receivers {
     /// Of what the cursor's line names.
     pub on_line: Vec<SymbolId>,
     pub types: Vec<SymbolId>,
+    /// Of values of which only their name or their use says what they may be, away from the line.
+    pub guessed: Vec<SymbolId>,
     pub modules: Vec<Resolved>,
 }
 
@@ -101,7 +103,10 @@ pub(super) fn receivers(
                 for guess in [by_members, namesake] {
                     if found.types.len() == before && !own {
                         let types = guess(resolver, usage, name);
-                        add_types(&mut found, resolver, &types);
+                        match on_line(name) {
+                            true => add_types(&mut found, resolver, &types),
+                            false => found.guessed.extend(types),
+                        }
                     }
                 }
             }
@@ -114,20 +119,25 @@ pub(super) fn receivers(
     for name in links.into_iter().take(MAX_LINKS) {
         let before = found.types.len();
         let types = of_member(resolver, &found, name);
-        add_types(&mut found, resolver, &types);
-        if on_line(name) {
-            let types = found.types[before..].to_vec();
-            found.on_line.extend(types);
+        match on_line(name) {
+            true => add_types(&mut found, resolver, &types),
+            false => found.guessed.extend(types),
         }
+        let types = found.types[before..].to_vec();
+        found.on_line.extend(types);
     }
     found
 }
 
-/// Types as they are; of values and functions, the types in their signatures.
+/// Types as they are, and values that have members of their own; of other values and of functions, the types in their
+/// signatures.
 fn add_types(found: &mut Receivers, resolver: &Resolver<'_>, ids: &[SymbolId]) {
     for id in ids {
-        let is_type = resolver.snapshot.symbol(*id).is_some_and(|(_, _, symbol)| symbol.kind.is_type());
-        let types = if is_type { vec![*id] } else { resolve::types_of(resolver.snapshot, *id) };
+        let offers = resolver.snapshot.symbol(*id).is_some_and(|(_, symbols, symbol)| {
+            let is_value = matches!(symbol.kind, SymbolKind::Variable | SymbolKind::Constant);
+            symbol.kind.is_type() || is_value && symbols.members(id.symbol).next().is_some()
+        });
+        let types = if offers { vec![*id] } else { resolve::types_of(resolver.snapshot, *id) };
         for id in types {
             if !found.types.contains(&id) {
                 found.types.push(id);
