@@ -89,6 +89,9 @@ pub(super) fn receivers(
                 _ => {}
             },
             None => {
+                // A type of the same package or file.
+                let itself = known(resolver.name(name)).unwrap_or_default();
+                add_types(&mut found, resolver, &itself);
                 for range in [scope.container.clone(), Some(scope.function.clone())].into_iter().flatten() {
                     let own = matches!(name, "self" | "this" | "cls");
                     let written = text.get(range.clone()).unwrap_or("");
