@@ -16,7 +16,7 @@ use lacuna_indexer::{
 
 fn main() {
     let Some(directory) = std::env::args().nth(1) else {
-        eprintln!("usage: measure DIR [--scan] [--opened] [--misses]");
+        eprintln!("usage: measure DIR [--scan] [--opened] [--queries] [--misses]");
         std::process::exit(2);
     };
     let root = Path::new(&directory).canonicalize().unwrap_or_else(|error| {
@@ -67,6 +67,10 @@ fn main() {
     if std::env::args().any(|argument| argument == "--opened") {
         return measure_opened_files(&workspace, &root, &files);
     }
+    if std::env::args().any(|argument| argument == "--queries") {
+        measure_queries(&snapshot, &files);
+        return measure_steadiness(&workspace, &files);
+    }
     measure_second_start(&root);
     measure_names_while_scanning(&workspace, &root, &files);
     measure_opened_files(&workspace, &root, &files);
@@ -87,8 +91,17 @@ fn main() {
         lines as f64 / parse_seconds
     );
 
+    measure_queries(&snapshot, &files);
+    measure_edits(&workspace, &files);
+    measure_steadiness(&workspace, &files);
+    measure_recall(&workspace, &root, &files);
+    measure_member_recall(&workspace, &root, &files);
+}
+
+/// Contexts of random places.
+fn measure_queries(snapshot: &Snapshot, files: &[PathBuf]) {
     let mut random = Random(1);
-    let before = self::cpu_seconds();
+    let before = cpu_seconds();
     let mut queries = Vec::new();
     let mut shown = 0;
     for _ in 0..500 {
@@ -107,15 +120,11 @@ fn main() {
         queries.push(started.elapsed().as_secs_f64() * 1e3);
     }
     print_percentiles("context query", &mut queries);
-    let mean = (self::cpu_seconds() - before) / queries.len() as f64 * 1e3;
+    let mean = (cpu_seconds() - before) / queries.len() as f64 * 1e3;
     println!(
         "  {shown} of {} have context; {mean:.2} ms of CPU in the mean, reading the files included",
         queries.len()
     );
-    measure_edits(&workspace, &files);
-    measure_steadiness(&workspace, &files);
-    measure_recall(&workspace, &root, &files);
-    measure_member_recall(&workspace, &root, &files);
 }
 
 /// Cuts lines behind a dot, where the member's name is one that a single type of one other file of the language has:

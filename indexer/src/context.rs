@@ -65,8 +65,9 @@ const MAX_MEMBERS: usize = 40;
 const MAX_MEMBERS_OF_RECEIVER: usize = 100;
 /// No single definition takes more of the budget than this part of it, while others wait.
 const MAX_SHARE: f32 = 0.5;
-/// What heads leave to the members of receivers.
+/// What heads leave to the members of receivers, where the cursor's line names one and where it does not.
 const RECEIVERS_SHARE: f32 = 0.4;
+const DISTANT_RECEIVERS_SHARE: f32 = 0.2;
 /// What is imported but not used here takes no more than this part, and a single one of it no more than that.
 const MAX_BACKGROUND_SHARE: f32 = 0.5;
 /// What a module offers that the cursor's line asks for takes no more than this part.
@@ -140,8 +141,12 @@ impl Snapshot {
             .sort_by(|((left, light), _), ((right, heavy), _)| right.total_cmp(left).then(heavy.cmp(light)));
         let share = |part: f32| ((query.budget as f32 * part) as usize).max(1);
         // What a receiver offers is worth more than one more head.
-        let has_receiver = candidates.iter().any(|candidate| candidate.reason == Reason::Receiver);
-        let reserved = if has_receiver { share(RECEIVERS_SHARE) } else { 0 };
+        let receivers = candidates.iter().filter(|candidate| candidate.reason == Reason::Receiver);
+        let reserved = match receivers.map(|candidate| candidate.weight).max() {
+            None => 0,
+            Some(0) => share(DISTANT_RECEIVERS_SHARE),
+            Some(_) => share(RECEIVERS_SHARE),
+        };
         let mut left = query.budget - reserved.min(query.budget);
         let (mut asked, mut typed) = (share(MAX_ASKED_MODULE_SHARE), share(MAX_TYPES_SHARE));
         let (mut background, mut quoted) = (share(MAX_BACKGROUND_SHARE), share(MAX_EXCERPTS_SHARE));

@@ -9,6 +9,7 @@ use crate::{
     imports::{ImportStyle, Importer},
     index::{FileId, SymbolId},
     resolve::{self, Resolved, Resolver, Via},
+    language::Family,
     scope::Scope,
     sibling,
     snapshot::Snapshot,
@@ -186,7 +187,7 @@ pub(super) fn candidates(
     for files in resolver.whole_modules() {
         found.add_module(&files, Reason::OfUsedModule);
     }
-    add_used_in_file(&mut found, &resolver, names);
+    add_used_in_file(&mut found, &resolver, query.text, names);
     let scope_text = query.text.get(scope.function.clone()).unwrap_or("");
     for path in words::paths(scope_text).into_iter().take(MAX_PATHS) {
         match resolver.path(path) {
@@ -214,7 +215,7 @@ pub(super) fn candidates(
 
 /// What the file names outside of the enclosing definition, the most used first: as members of modules, and by itself
 /// where the language makes the names of a package or of included files known.
-fn add_used_in_file(found: &mut Found<'_>, resolver: &Resolver<'_>, names: &Names<'_>) {
+fn add_used_in_file(found: &mut Found<'_>, resolver: &Resolver<'_>, text: &str, names: &Names<'_>) {
     let opens = match resolver.importer.language.import_style() {
         ImportStyle::Include | ImportStyle::Go | ImportStyle::Swift | ImportStyle::Package => true,
         ImportStyle::Namespace | ImportStyle::Php => true,
@@ -240,7 +241,13 @@ fn add_used_in_file(found: &mut Found<'_>, resolver: &Resolver<'_>, names: &Name
         if let Some((ids, via)) = resolved
             && !matches!(via, Via::Unimported | Via::SameFile)
         {
-            found.weight = level;
+            // Constants stand in few places, functions may be called anywhere.
+            let is_type = |id: &SymbolId| {
+                found.snapshot.symbol(*id).is_some_and(|(_, _, symbol)| symbol.kind.is_type())
+            };
+            let is_called = text[word.start + word.text.len()..].starts_with(['(', '!']);
+            let penalty = if is_called || ids.iter().any(is_type) { 0 } else { 2 };
+            found.weight = level.saturating_sub(penalty);
             found.add_all(&ids, Reason::UsedInFile);
         }
     }
@@ -367,7 +374,22 @@ impl Found<'_> {
             .collect()
     }
 
+    /// C's enumerators stand in their enum's list, not each in one of its own.
+    fn list_of(&self, id: SymbolId) -> SymbolId {
+        match self.snapshot.symbol(id) {
+            Some((file, symbols, symbol))
+                if symbol.kind == SymbolKind::Variant
+                    && file.language.family() == Family::C
+                    && symbols.parent(symbol).is_some() =>
+            {
+                SymbolId { symbol: symbol.parent, ..id }
+            }
+            _ => id,
+        }
+    }
+
     fn add(&mut self, id: SymbolId, reason: Reason) {
+        let id = self.list_of(id);
         let Some((file, symbols, symbol)) = self.snapshot.symbol(id) else { return };
         if matches!(symbol.kind, SymbolKind::Module | SymbolKind::Namespace | SymbolKind::Implementation) {
             return;

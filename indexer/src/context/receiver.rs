@@ -71,7 +71,7 @@ pub(super) fn receivers(
     for word in words(function) {
         let rest = &function[word.start + word.text.len()..];
         let list = if word.qualifier.is_none() { &mut names } else { &mut links };
-        let rest = if word.qualifier.is_none() { rest } else { behind_call(rest) };
+        let rest = behind_brackets(rest);
         let is_asked = [".", "?.", "->", "::", "!."].iter().any(|access| rest.starts_with(access));
         if is_asked && !list.contains(&word.text) {
             list.push(word.text);
@@ -157,22 +157,21 @@ fn of_container(resolver: &Resolver<'_>, head: &str, range: &Range<usize>, scope
     words(head).filter_map(|word| known(resolver.name(word.text))).flatten().collect()
 }
 
-/// The text behind the arguments that stand first in it, if any do.
-fn behind_call(text: &str) -> &str {
+/// The text behind the arguments or the index that stands first in it, if one does.
+fn behind_brackets(text: &str) -> &str {
     const MAX_ARGUMENTS: usize = 400;
-    if !text.starts_with('(') {
+    if !text.starts_with(['(', '[']) {
         return text;
     }
     let mut depth = 0;
     for (at, byte) in text.bytes().enumerate().take(MAX_ARGUMENTS) {
         match byte {
-            b'(' => depth += 1,
-            b')' => depth -= 1,
+            b'(' | b'[' => depth += 1,
+            b')' | b']' => depth -= 1,
             _ => {}
         }
         if depth == 0 {
-            let rest = &text[at + 1..];
-            return rest.trim_start_matches('?').trim_start();
+            return text[at + 1..].trim_start_matches('?').trim_start();
         }
     }
     ""
@@ -201,7 +200,7 @@ fn of_value(
                 rest["extends ".len()..].split([',', '>', '=', '{']).next().unwrap_or("")
             }
             // `Type name` of C, Java, C#.
-            [b',' | b')' | b';', ..] => {
+            [b',' | b')' | b';' | b'[', ..] => {
                 let before = text[..word.start].trim_end_matches([' ', '*', '&', '>', ']', '[']);
                 let start = before.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_').len();
                 &before[start..]
