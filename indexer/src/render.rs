@@ -212,12 +212,7 @@ fn push_member(out: &mut String, language: Language, kind: SymbolKind, signature
 }
 
 /// The members to show, in source order.
-fn select(
-    snapshot: &Snapshot,
-    id: SymbolId,
-    limit: usize,
-    rank: &dyn Fn(&str) -> u32,
-) -> Vec<SymbolId> {
+fn select(snapshot: &Snapshot, id: SymbolId, limit: usize, rank: &dyn Fn(&str) -> u32) -> Vec<SymbolId> {
     let parent = snapshot.symbol(id).map(|(_, _, symbol)| symbol.kind);
     let mut ranked: Vec<(Reverse<u32>, bool, usize, SymbolId)> = resolve::members(snapshot, id)
         .into_iter()

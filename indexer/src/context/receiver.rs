@@ -345,9 +345,10 @@ fn by_members(resolver: &Resolver<'_>, usage: &Usage<'_>, name: &str) -> Vec<Sym
             evidence.1 += 1.0 / having.len() as f32;
         }
     }
-    let best = owners.into_iter().filter(|(_, (count, _))| *count >= 2).max_by(|(left, one), (right, two)| {
-        one.1.total_cmp(&two.1).then_with(|| right.cmp(left))
-    });
+    let best = owners
+        .into_iter()
+        .filter(|(_, (count, _))| *count >= 2)
+        .max_by(|(left, one), (right, two)| one.1.total_cmp(&two.1).then_with(|| right.cmp(left)));
     let Some(((file, owner), _)) = best else { return Vec::new() };
     let Some(symbols) = snapshot.symbols(file) else { return Vec::new() };
     let is_owner = |symbol: &Symbol| symbol.kind.is_type() && symbols.name(symbol) == owner;

@@ -32,7 +32,8 @@ impl<'a> Usage<'a> {
         let mut positions: FxHashMap<(u32, u32), usize> = FxHashMap::default();
         let bytes = text.as_bytes();
         let is_cut = |at: usize| {
-            !text.is_char_boundary(at) || (at > 0 && at < bytes.len() && is_word(bytes[at]) && is_word(bytes[at - 1]))
+            !text.is_char_boundary(at)
+                || (at > 0 && at < bytes.len() && is_word(bytes[at]) && is_word(bytes[at - 1]))
         };
         let mut from = scope.function.start.saturating_sub(MAX_BYTES);
         while from > 0 && is_cut(from) {
@@ -52,10 +53,11 @@ impl<'a> Usage<'a> {
             let count = if near.contains(&word.start) { NEAR_COUNT } else { 1 };
             let hash = name_hash(word.text);
             *usage.counts.entry(hash).or_default() += count;
-            let position = *positions.entry((hash, word.qualifier.map_or(0, name_hash))).or_insert_with(|| {
-                usage.named.push((word, 0));
-                usage.named.len() - 1
-            });
+            let position =
+                *positions.entry((hash, word.qualifier.map_or(0, name_hash))).or_insert_with(|| {
+                    usage.named.push((word, 0));
+                    usage.named.len() - 1
+                });
             usage.named[position].1 += count;
         }
         usage
