@@ -11,10 +11,12 @@ mod candidates;
 mod excerpts;
 mod reason;
 mod receiver;
+mod usage;
 
 use candidates::{Candidate, Names, candidates, names_in_scope};
 use excerpts::Excerpt;
 use reason::Reason;
+use usage::Usage;
 
 use crate::{
     Language,
@@ -63,8 +65,15 @@ const MAX_MEMBERS: usize = 40;
 const MAX_MEMBERS_OF_RECEIVER: usize = 100;
 /// No single definition takes more of the budget than this part of it, while others wait.
 const MAX_SHARE: f32 = 0.5;
+/// What heads leave to the members of receivers, where the cursor's line names one and where it does not.
+const RECEIVERS_SHARE: f32 = 0.4;
+const DISTANT_RECEIVERS_SHARE: f32 = 0.2;
 /// What is imported but not used here takes no more than this part, and a single one of it no more than that.
 const MAX_BACKGROUND_SHARE: f32 = 0.5;
+/// What a module offers that the cursor's line asks for takes no more than this part.
+const MAX_ASKED_MODULE_SHARE: f32 = 0.6;
+/// Nor do the types in signatures of what is used.
+const MAX_TYPES_SHARE: f32 = 0.25;
 const MAX_BACKGROUND_ITEM_SHARE: f32 = 0.12;
 /// No excerpt takes more of the budget than this part of it, nor all of them together more than that.
 const MAX_EXCERPT_SHARE: f32 = 0.25;
@@ -95,9 +104,10 @@ impl Snapshot {
         let importer = Importer { path: &path, language, symbols: &symbols };
         let scope = scope::enclosing(query.text, offset, language);
         let names = names_in_scope(query.text, offset, &scope, &symbols);
-        let candidates = candidates(self, importer, query, &scope, &names);
+        let usage = Usage::new(query.text, offset, &scope);
+        let candidates = candidates(self, importer, query, &scope, &names, &usage);
         let excerpts = self.excerpts(&path, query, &scope, importer.symbols);
-        self.pack(query, &path, candidates, excerpts, &names)
+        self.pack(query, &path, candidates, excerpts, &names, &usage)
     }
 
     /// Fills the budget by score: first with the head of every definition, so that many names are known, then, with
@@ -110,12 +120,16 @@ impl Snapshot {
         candidates: Vec<Candidate>,
         excerpts: Vec<Excerpt>,
         names: &Names<'_>,
+        usage: &Usage<'_>,
     ) -> Vec<ContextItem> {
         enum Piece {
             Definition(usize),
             Excerpt(usize),
         }
-        let mentioned = |name: &str| names.hashes.contains(&name_hash(name));
+        let rank = |name: &str| match names.hashes.contains(&name_hash(name)) {
+            true => u32::MAX,
+            false => usage.level(name),
+        };
         let definitions = candidates
             .iter()
             .enumerate()
@@ -126,7 +140,15 @@ impl Snapshot {
         by_score
             .sort_by(|((left, light), _), ((right, heavy), _)| right.total_cmp(left).then(heavy.cmp(light)));
         let share = |part: f32| ((query.budget as f32 * part) as usize).max(1);
-        let mut left = query.budget;
+        // What a receiver offers is worth more than one more head.
+        let receivers = candidates.iter().filter(|candidate| candidate.reason == Reason::Receiver);
+        let reserved = match receivers.map(|candidate| candidate.weight).max() {
+            None => 0,
+            Some(0) => share(DISTANT_RECEIVERS_SHARE),
+            Some(_) => share(RECEIVERS_SHARE),
+        };
+        let mut left = query.budget - reserved.min(query.budget);
+        let (mut asked, mut typed) = (share(MAX_ASKED_MODULE_SHARE), share(MAX_TYPES_SHARE));
         let (mut background, mut quoted) = (share(MAX_BACKGROUND_SHARE), share(MAX_EXCERPTS_SHARE));
         let mut chosen: Vec<(usize, String, usize)> = Vec::new();
         let mut shown: Vec<(usize, usize)> = Vec::new();
@@ -137,15 +159,21 @@ impl Snapshot {
                     if shown.iter().any(|(at, _)| excerpts[*at].shows(self, id)) {
                         continue;
                     }
-                    let (form, limit) = match reason.is_use() {
-                        true => (Members::None, left.min(share(MAX_SHARE))),
-                        false => {
-                            (Members::Unexplained, left.min(background).min(share(MAX_BACKGROUND_ITEM_SHARE)))
-                        }
+                    let item = share(MAX_BACKGROUND_ITEM_SHARE);
+                    let (form, limit) = match reason {
+                        Reason::OfReceiver => (Members::Unexplained, left.min(asked).min(item)),
+                        Reason::TypeOfUsed => (Members::Unexplained, left.min(typed).min(item)),
+                        _ if reason.is_use() => (Members::None, left.min(share(MAX_SHARE))),
+                        _ => (Members::Unexplained, left.min(background).min(item)),
                     };
-                    if let Some((text, cost)) = self.fit(query, id, limit, &[form], &mentioned) {
+                    if let Some((text, cost)) = self.fit(query, id, limit, &[form], &rank) {
                         left -= cost;
-                        background -= if reason.is_use() { 0 } else { cost };
+                        match reason {
+                            Reason::OfReceiver => asked -= cost,
+                            Reason::TypeOfUsed => typed -= cost,
+                            _ if reason.is_use() => {}
+                            _ => background -= cost,
+                        }
                         chosen.push((position, text, cost));
                     }
                 }
@@ -168,16 +196,17 @@ impl Snapshot {
                 break;
             }
         }
+        left += reserved.min(query.budget);
         for (position, text, cost) in &mut chosen {
             if left < 4 {
                 break;
             }
             let forms = match candidates[*position].reason {
-                Reason::Receiver => [MAX_MEMBERS_OF_RECEIVER, 60, 30, 12].map(Members::Public),
-                _ => [MAX_MEMBERS, 16, 6, 0].map(Members::Public),
+                Reason::Receiver => [MAX_MEMBERS_OF_RECEIVER, 56, 32, 18, 9].map(Members::Public),
+                _ => [MAX_MEMBERS, 24, 12, 5, 0].map(Members::Public),
             };
             let limit = (*cost + left).min(share(MAX_SHARE).max(*cost));
-            let fuller = self.fit(query, candidates[*position].id, limit, &forms, &mentioned);
+            let fuller = self.fit(query, candidates[*position].id, limit, &forms, &rank);
             if let Some((fuller, new)) = fuller.filter(|(_, new)| new > cost) {
                 left -= new - *cost;
                 (*text, *cost) = (fuller, new);
@@ -203,11 +232,11 @@ impl Snapshot {
         id: SymbolId,
         limit: usize,
         forms: &[Members],
-        mentioned: &dyn Fn(&str) -> bool,
+        rank: &dyn Fn(&str) -> u32,
     ) -> Option<(String, usize)> {
         let mut previous = String::new();
         for members in forms {
-            let text = render::definition(self, id, *members, mentioned);
+            let text = render::definition(self, id, *members, rank);
             if text.is_empty() || text == previous {
                 continue;
             }

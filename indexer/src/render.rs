@@ -1,5 +1,7 @@
 //! Definitions of other files as compact code: signatures without bodies.
 
+use std::{borrow::Cow, cmp::Reverse};
+
 use crate::{Language, index::SymbolId, language::Layout, resolve, snapshot::Snapshot, symbols::SymbolKind};
 
 /// Which members of a type are written out.
@@ -12,12 +14,12 @@ pub(crate) enum Members {
     Unexplained,
 }
 
-/// `mentioned` says which members come first where not all fit: those that the code around the cursor names.
+/// `rank` says which members come first where not all fit: those that the code around the cursor names, 0 for none.
 pub(crate) fn definition(
     snapshot: &Snapshot,
     id: SymbolId,
     members: Members,
-    mentioned: &dyn Fn(&str) -> bool,
+    rank: &dyn Fn(&str) -> u32,
 ) -> String {
     let mut out = String::new();
     let Some((file, symbols, symbol)) = snapshot.symbol(id) else { return out };
@@ -34,7 +36,7 @@ pub(crate) fn definition(
         indent = "    ";
     }
     let listed = match members {
-        Members::Public(limit) if has_members(symbol.kind) => select(snapshot, id, limit, mentioned),
+        Members::Public(limit) if has_members(symbol.kind) => select(snapshot, id, limit, rank),
         _ => Vec::new(),
     };
     let doc = if members == Members::Unexplained { "" } else { symbols.text(symbol.doc) };
@@ -181,8 +183,21 @@ fn terminator(layout: Layout, signature: &str) -> &'static str {
     if none || signature.ends_with([';', '}']) { "" } else { ";" }
 }
 
+/// A list of members is for their names and arguments: what is long in it is mostly types of types.
+fn shortened(signature: &str) -> Cow<'_, str> {
+    const MAX_BYTES: usize = 180;
+    if signature.len() <= MAX_BYTES {
+        return Cow::Borrowed(signature);
+    }
+    let mut end = MAX_BYTES;
+    while !signature.is_char_boundary(end) {
+        end -= 1;
+    }
+    Cow::Owned(format!("{}...", &signature[..end]))
+}
+
 fn push_member(out: &mut String, language: Language, kind: SymbolKind, signature: &str) {
-    push_signature(out, "    ", signature);
+    push_signature(out, "    ", &shortened(signature));
     out.push_str(match (language, kind) {
         (Language::Python, kind) if kind.is_callable() || kind == SymbolKind::Class => ": ...",
         (Language::Rust, SymbolKind::Field) => ",",
@@ -197,29 +212,24 @@ fn push_member(out: &mut String, language: Language, kind: SymbolKind, signature
 }
 
 /// The members to show, in source order.
-fn select(
-    snapshot: &Snapshot,
-    id: SymbolId,
-    limit: usize,
-    mentioned: &dyn Fn(&str) -> bool,
-) -> Vec<SymbolId> {
+fn select(snapshot: &Snapshot, id: SymbolId, limit: usize, rank: &dyn Fn(&str) -> u32) -> Vec<SymbolId> {
     let parent = snapshot.symbol(id).map(|(_, _, symbol)| symbol.kind);
-    let mut ranked: Vec<(bool, bool, usize, SymbolId)> = resolve::members(snapshot, id)
+    let mut ranked: Vec<(Reverse<u32>, bool, usize, SymbolId)> = resolve::members(snapshot, id)
         .into_iter()
         .enumerate()
         .filter_map(|(order, member)| {
             let (file, symbols, symbol) = snapshot.symbol(member)?;
             let name = symbols.name(symbol);
-            let named = mentioned(name);
+            let rank = rank(name);
             if symbol.kind == SymbolKind::Implementation
-                || (!named
+                || (rank == 0
                     && is_private(file.language, symbol.kind, parent, name, symbols.text(symbol.signature)))
             {
                 return None;
             }
             // Special methods say little that the type's name does not, but for the constructor.
             let special = file.language == Language::Python && name.starts_with("__") && name != "__init__";
-            Some((!named, special, order, member))
+            Some((Reverse(rank), special, order, member))
         })
         .collect();
     ranked.sort_unstable();

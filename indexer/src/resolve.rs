@@ -46,6 +46,7 @@ pub(crate) enum Via {
 
 /// Imports of everything whose modules are listed.
 const MAX_WHOLE_MODULES: usize = 4;
+const MAX_INCLUDED_MODULES: usize = 8;
 /// Candidates of one name that are looked at.
 const MAX_CANDIDATES: usize = 4096;
 
@@ -222,6 +223,13 @@ impl<'a> Resolver<'a> {
 
     /// The modules that imports of everything open, as far as the imports themselves say.
     pub fn whole_modules(&self) -> Vec<Vec<FileId>> {
+        if self.importer.language.import_style() == ImportStyle::Include {
+            // What an included file includes is as known as what it says itself.
+            let mut files: Vec<(u32, FileId)> =
+                self.opened().files.iter().map(|(file, line)| (*line, *file)).collect();
+            files.sort_unstable();
+            return files.into_iter().take(MAX_INCLUDED_MODULES).map(|(_, file)| vec![file]).collect();
+        }
         let whole = self.importer.symbols.imports.iter().filter(|import| self.is_whole(import));
         let files = whole.filter_map(|import| match resolve_import(self.snapshot, &self.importer, import)? {
             Resolved::Module(files) => Some(files),

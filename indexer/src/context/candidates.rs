@@ -1,23 +1,28 @@
 //! Which definitions may be worth showing: from the imports, and from the names of the code around the cursor.
 
-use std::ops::Range;
+use std::{cmp::Reverse, ops::Range};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{MAX_CANDIDATES, Query, overlap, reason::Reason, receiver::receivers};
+use super::{MAX_CANDIDATES, Query, overlap, reason::Reason, receiver::receivers, usage::Usage};
 use crate::{
-    imports::Importer,
+    imports::{ImportStyle, Importer},
     index::{FileId, SymbolId},
+    language::Family,
     resolve::{self, Resolved, Resolver, Via},
     scope::Scope,
     sibling,
     snapshot::Snapshot,
-    symbols::{FileSymbols, SymbolKind, name_hash},
+    symbols::{FileSymbols, ImportKind, SymbolKind, name_hash},
     words::{self, Word, words},
 };
 
 /// Names of the enclosing definition that are looked up.
 const MAX_NAMES: usize = 300;
+/// Names of the rest of the file that are looked up.
+const MAX_FILE_NAMES: usize = 128;
+/// Files of the same directory that say which of a module's definitions are used.
+const MAX_FILES_BESIDE: usize = 12;
 /// Definitions of a sibling that are candidates.
 const MAX_SIBLING_DEFINITIONS: usize = 12;
 /// Definitions of a module that are candidates: of one that is imported only, and of one that is used.
@@ -98,6 +103,7 @@ pub(super) fn candidates(
     query: &Query<'_>,
     scope: &Scope,
     names: &Names<'_>,
+    usage: &Usage<'_>,
 ) -> Vec<Candidate> {
     let resolver = Resolver::new(snapshot, importer);
     let counts = usage_counts(query.text, query.offset, importer.symbols);
@@ -108,6 +114,7 @@ pub(super) fn candidates(
         importer,
         visible: query.visible.clone(),
         scope,
+        usage,
         weight: 0,
         modules: 0,
         list: Vec::new(),
@@ -122,9 +129,8 @@ pub(super) fn candidates(
                     true => Reason::Imported(line),
                     false => Reason::JustImported(line),
                 };
-                let count = counts.get(&name_hash(name)).copied().unwrap_or(0);
                 if !used_in_scope {
-                    found.weight = u32::BITS - count.leading_zeros();
+                    found.weight = usage.level(name);
                     found.add_all(ids, reason);
                     found.weight = 0;
                 }
@@ -161,8 +167,16 @@ pub(super) fn candidates(
             unique_member(snapshot, &importer, word.text).inspect(|id| found.add(*id, Reason::UniqueMember));
         }
     }
-    let asked = receivers(&resolver, query.text, query.offset, scope);
-    found.add_all(&asked.types, Reason::Receiver);
+    let asked = receivers(&resolver, query.text, query.offset, scope, usage);
+    for (weight, reason, types) in [
+        (1, Reason::Receiver, &asked.on_line),
+        (0, Reason::Receiver, &asked.types),
+        (0, Reason::Guessed, &asked.guessed),
+    ] {
+        found.weight = weight;
+        found.add_all(types, reason);
+    }
+    found.weight = 0;
     used.extend(&asked.types);
     for module in &asked.modules {
         match module {
@@ -173,6 +187,7 @@ pub(super) fn candidates(
     for files in resolver.whole_modules() {
         found.add_module(&files, Reason::OfUsedModule);
     }
+    add_used_in_file(&mut found, &resolver, query.text, names);
     let scope_text = query.text.get(scope.function.clone()).unwrap_or("");
     for path in words::paths(scope_text).into_iter().take(MAX_PATHS) {
         match resolver.path(path) {
@@ -196,6 +211,47 @@ pub(super) fn candidates(
         }
     }
     found.without_repeated_members()
+}
+
+/// What the file names outside of the enclosing definition, the most used first: as members of modules, and by itself
+/// where the language makes the names of a package or of included files known.
+fn add_used_in_file(found: &mut Found<'_>, resolver: &Resolver<'_>, text: &str, names: &Names<'_>) {
+    let opens = match resolver.importer.language.import_style() {
+        ImportStyle::Include | ImportStyle::Go | ImportStyle::Swift | ImportStyle::Package => true,
+        ImportStyle::Namespace | ImportStyle::Php => true,
+        _ => resolver.importer.symbols.imports.iter().any(|import| import.kind == ImportKind::All),
+    };
+    let mut looked_up = 0;
+    for (word, level) in found.usage.most_used() {
+        let is_asked = match word.qualifier {
+            None => opens,
+            Some(qualifier) => resolver.binding(qualifier).is_some(),
+        };
+        if !is_asked || word.text.len() < 4 || names.hashes.contains(&name_hash(word.text)) {
+            continue;
+        }
+        looked_up += 1;
+        if looked_up > MAX_FILE_NAMES {
+            break;
+        }
+        let resolved = match word.qualifier {
+            None => resolver.name(word.text),
+            Some(qualifier) => resolver.qualified(qualifier, word.text),
+        };
+        if let Some((ids, via)) = resolved
+            && !matches!(via, Via::Unimported | Via::SameFile)
+        {
+            // Constants stand in few places, functions may be called anywhere.
+            let is_type = |id: &SymbolId| {
+                found.snapshot.symbol(*id).is_some_and(|(_, _, symbol)| symbol.kind.is_type())
+            };
+            let is_called = text[word.start + word.text.len()..].starts_with(['(', '!']);
+            let penalty = if is_called || ids.iter().any(is_type) { 0 } else { 2 };
+            found.weight = level.saturating_sub(penalty);
+            found.add_all(&ids, Reason::UsedInFile);
+        }
+    }
+    found.weight = 0;
 }
 
 /// Whether a file is there to pass on what the files beside it define.
@@ -237,6 +293,7 @@ struct Found<'a> {
     importer: Importer<'a>,
     visible: Range<usize>,
     scope: &'a Scope,
+    usage: &'a Usage<'a>,
     /// Of what is added next.
     weight: u32,
     modules: usize,
@@ -263,14 +320,28 @@ impl Found<'_> {
                 return;
             }
             self.modules += 1;
-            let top = (0u32..).zip(symbols.symbols.iter()).filter(|(_, symbol)| {
-                symbols.is_top_level(symbol)
-                    && (symbol.kind.is_callable() || symbol.kind.is_type())
-                    && !symbols.name(symbol).starts_with('_')
-            });
-            for (symbol, _) in top.take(limit) {
+            // The most used first; what is no function and no type, only where it is used.
+            let top = (0u32..).zip(symbols.symbols.iter()).filter(|(_, symbol)| symbols.is_top_level(symbol));
+            let beside = self.files_beside(*file);
+            let mut top: Vec<(u32, usize, u32)> = top
+                .filter_map(|(id, symbol)| {
+                    let name = symbols.name(symbol);
+                    let level = self.usage.level(name);
+                    let offered = symbol.kind.is_callable() || symbol.kind.is_type();
+                    if level == 0 && (!offered || name.starts_with('_')) {
+                        return None;
+                    }
+                    let hash = name_hash(name);
+                    let users = beside.iter().filter(|other| level == 0 && other.has_word(hash)).count();
+                    Some((level, users, id))
+                })
+                .collect();
+            top.sort_by_key(|(level, users, _)| Reverse((*level, *users)));
+            for (level, _, symbol) in top.into_iter().take(limit) {
+                self.weight = level;
                 self.add(SymbolId { file: *file, symbol }, reason);
             }
+            self.weight = 0;
             // To follow what a module passes on takes time: only where that very module is asked.
             if reason != Reason::OfReceiver {
                 continue;
@@ -290,7 +361,35 @@ impl Found<'_> {
         }
     }
 
+    /// Files of the same directory, less the module itself: what they use, this one may use.
+    fn files_beside(&self, module: FileId) -> Vec<&FileSymbols> {
+        let family = self.importer.language.family();
+        let beside = self.snapshot.paths.by_directory(self.importer.directory());
+        beside
+            .filter(|id| *id != module)
+            .filter_map(|id| self.snapshot.file(id))
+            .filter(|file| file.language.family() == family && *file.path != *self.importer.path)
+            .filter_map(|file| file.symbols.as_deref())
+            .take(MAX_FILES_BESIDE)
+            .collect()
+    }
+
+    /// C's enumerators stand in their enum's list, not each in one of its own.
+    fn list_of(&self, id: SymbolId) -> SymbolId {
+        match self.snapshot.symbol(id) {
+            Some((file, symbols, symbol))
+                if symbol.kind == SymbolKind::Variant
+                    && file.language.family() == Family::C
+                    && symbols.parent(symbol).is_some() =>
+            {
+                SymbolId { symbol: symbol.parent, ..id }
+            }
+            _ => id,
+        }
+    }
+
     fn add(&mut self, id: SymbolId, reason: Reason) {
+        let id = self.list_of(id);
         let Some((file, symbols, symbol)) = self.snapshot.symbol(id) else { return };
         if matches!(symbol.kind, SymbolKind::Module | SymbolKind::Namespace | SymbolKind::Implementation) {
             return;
@@ -314,6 +413,7 @@ impl Found<'_> {
                 let known = &mut self.list[*index];
                 if reason.score() > known.reason.score() {
                     known.reason = reason;
+                    known.weight = self.weight;
                 }
             }
             None if self.list.len() < 4 * MAX_CANDIDATES && !self.list.iter().any(same) => {

@@ -7,6 +7,8 @@ use crate::resolve::Via;
 pub(super) enum Reason {
     /// The type of something whose members the enclosing definition uses.
     Receiver,
+    /// What a value of the enclosing definition may be, by its use.
+    Guessed,
     /// One of the definitions of a module that the cursor's line asks for.
     OfReceiver,
     /// The enclosing definition names it.
@@ -15,6 +17,8 @@ pub(super) enum Reason {
     TypeOfUsed,
     /// Imported, and used elsewhere in the file.
     Imported(u32),
+    /// Named elsewhere in the file: through a module, or known without being imported by its name.
+    UsedInFile,
     /// Imported and not used yet: it was imported to be used next.
     JustImported(u32),
     /// One of a module's definitions, the module being imported and not used yet.
@@ -38,7 +42,8 @@ impl Reason {
             Self::Used(Via::WholeImport(_)) => 0.8,
             Self::JustImported(_) => 0.7,
             Self::TypeOfUsed => 0.6,
-            Self::Imported(_) => 0.5,
+            Self::Imported(_) | Self::UsedInFile => 0.5,
+            Self::Guessed => 0.45,
             Self::OfUsedModule => 0.33,
             Self::Used(Via::Unimported) => 0.4,
             Self::UniqueMember => 0.35,
@@ -49,15 +54,15 @@ impl Reason {
 
     /// Whether the code at the cursor asks for it, rather than that it might.
     pub fn is_use(self) -> bool {
-        matches!(self, Self::Receiver | Self::Used(_) | Self::TypeOfUsed | Self::UniqueMember)
+        matches!(self, Self::Receiver | Self::Guessed | Self::Used(_) | Self::TypeOfUsed | Self::UniqueMember)
     }
 
     /// How often it changes while one types: what changes least is written first.
     pub fn volatility(self) -> u8 {
         match self {
-            Self::Imported(_) | Self::Sibling => 0,
+            Self::Imported(_) | Self::UsedInFile | Self::Sibling => 0,
             Self::JustImported(_) | Self::InModule(_) => 1,
-            Self::Receiver | Self::Used(_) | Self::TypeOfUsed | Self::OfUsedModule => 2,
+            Self::Receiver | Self::Guessed | Self::Used(_) | Self::TypeOfUsed | Self::OfUsedModule => 2,
             Self::OfReceiver => 3,
             Self::UniqueMember => 3,
         }
@@ -76,11 +81,13 @@ impl Reason {
             Self::Used(Via::Unimported) => format!("{kind} `{name}` used here, the only one of that name"),
             Self::TypeOfUsed => format!("{kind} `{name}` in the signature of what is used here"),
             Self::Imported(line) => format!("{kind} `{name}` imported at line {}", line + 1),
+            Self::UsedInFile => format!("{kind} `{name}` used elsewhere in this file"),
             Self::JustImported(line) => {
                 format!("{kind} `{name}` imported at line {} and not used yet", line + 1)
             }
             Self::InModule(line) => format!("{kind} `{name}` of the module imported at line {}", line + 1),
             Self::Receiver => format!("{kind} `{name}`, whose members are used here"),
+            Self::Guessed => format!("{kind} `{name}`, which has members that are used here"),
             Self::OfReceiver => format!("{kind} `{name}` of the module that the line asks for"),
             Self::OfUsedModule => format!("{kind} `{name}` of a module that is used here"),
             Self::UniqueMember => format!("{kind} `{name}` called here, the only one of that name"),

@@ -155,7 +155,7 @@ export function App() {
 }
 "#,
         expect![[r#"
-            --- src/stock.ts (class `Stock` used here, imported at line 2; variable `LIMIT` used here, imported at line 1; function `load` used here, imported at line 1)
+            --- src/stock.ts (class `Stock`, whose members are used here; variable `LIMIT` used here, imported at line 1; function `load` used here, imported at line 1)
             // Goods in a warehouse.
             class Stock extends Base implements Named {
                 readonly name: string;

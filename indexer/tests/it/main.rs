@@ -4,6 +4,7 @@ mod ahead;
 mod context;
 mod context_scripting;
 mod context_typed;
+mod context_usage;
 mod excerpts;
 mod random;
 mod resolution;

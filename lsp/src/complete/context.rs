@@ -83,7 +83,7 @@ impl Contexts {
             && before.budget == place.budget
             && before.offset.abs_diff(place.offset) <= SAME_PLACE_BYTES
             && before.uses < SAME_PLACE_USES
-            && items.iter().all(|item| before.items.iter().any(|old| same(old, item)))
+            && items.iter().all(|item| before.items.iter().any(|old| covers(old, item)))
             && before.items.iter().all(may_be_shown)
         {
             before.uses += 1;
@@ -104,8 +104,10 @@ pub fn measure(tokens: &LineTokens, text: &str) -> usize {
     tokens.count(text) + CHUNK_OVERHEAD_TOKENS
 }
 
-fn same(left: &ContextItem, right: &ContextItem) -> bool {
-    left.path == right.path && left.text == right.text
+/// Whether one item shows all that another does: of definitions of a file, those and more.
+fn covers(known: &ContextItem, wanted: &ContextItem) -> bool {
+    let has_line = |line: &str| known.text.lines().any(|known| known == line);
+    known.path == wanted.path && (known.text == wanted.text || wanted.text.lines().all(has_line))
 }
 
 #[cfg(test)]
