@@ -86,6 +86,19 @@ fn lines(text: &str, range: Range<usize>) -> Vec<Line<'_>> {
         .collect()
 }
 
+/// The indentation that a blank line has at least: after a line break the cursor stands at the margin or on its way to
+/// where the text goes on, and belongs to the block all the while. A blank line above and nothing below end the block.
+fn indent_around(lines: &[Line<'_>], blank: usize, language: Language) -> usize {
+    let above = blank.checked_sub(1).map(|index| &lines[index]).filter(|line| !line.is_blank());
+    let above = above.map_or(0, |line| {
+        let opens = line.text.trim_end().ends_with(['{', '(', '[', ':']) && !line.is_transparent(language);
+        line.indent() + usize::from(opens)
+    });
+    let below = lines[blank + 1..].iter().find(|line| !line.is_blank());
+    let below = below.map_or(0, |line| line.indent() + usize::from(line.is_closing()));
+    above.max(below)
+}
+
 pub(crate) fn enclosing(text: &str, offset: usize, language: Language) -> Scope {
     let mut from = offset.saturating_sub(MAX_BYTES);
     while !text.is_char_boundary(from) {
@@ -99,8 +112,10 @@ pub(crate) fn enclosing(text: &str, offset: usize, language: Language) -> Scope 
     let current = lines.partition_point(|line| line.end < offset).min(lines.len() - 1);
     let cursor_line = &lines[current];
     let indent = match cursor_line.is_blank() {
-        // A blank line belongs where the cursor stands.
-        true => text[cursor_line.start..offset].chars().map(|c| if c == '\t' { 4 } else { 1 }).sum(),
+        true => {
+            let column = text[cursor_line.start..offset].chars().map(|c| if c == '\t' { 4 } else { 1 }).sum();
+            indent_around(&lines, current, language).max(column)
+        }
         false => cursor_line.indent(),
     };
 
@@ -197,6 +212,13 @@ mod tests {
         check(Language::Python, python, "@p", Some("class A(B):"));
         check(Language::Python, "def f():\n    a\n\n    $0\n    b\n", "def f():", None);
         check(Language::Python, "def f():\n    a\n\n$0\n", "", None);
+        // After a line break, before the indentation is there.
+        check(Language::Python, "def f():\n    a\n$0\n", "def f():", None);
+        check(Language::Python, "def f():\n    if a:\n  $0\n", "def f():", None);
+        check(Language::Python, "def f():\n    a\n\n$0\n    b\n", "def f():", None);
+        check(Language::Python, "class A:\n    def f():\n$0\n\nx = 1\n", "def f():", Some("class A:"));
+        check(Language::Go, "func F() {\n$0\n}\n", "func F() {", None);
+        check(Language::Go, "func F() {\n\tx()\n}\n$0\n", "", None);
         check(Language::Python, "x = f($0\n", "x = f(", None);
         let csharp = "namespace N\n{\n    class A\n    {\n        void F(int a)\n        {\n            x.$0\n        }\n    }\n}\n";
         check(Language::CSharp, csharp, "void F(int a)", Some("class A"));

@@ -1,6 +1,7 @@
-//! Random edits, updates and queries: no panic, and the same state as an index built afresh.
+//! Random edits, updates and queries: no panic, and the same state as an index built afresh. Files of the disk, which are
+//! read by their outlines, and buffers, which are parsed whole.
 
-use std::sync::atomic::AtomicBool;
+use std::{path::Path, sync::atomic::AtomicBool};
 
 use lacuna_indexer::{ContextItem, Language, Options, Query, Workspace, syntax};
 use proptest::prelude::*;
@@ -101,6 +102,125 @@ const FRAGMENTS: &[&str] = &[
     "local ",
     "use A\\{",
 ];
+
+/// Real files with bodies that outlines leave out, from this repository.
+const FILES: &[&str] = &[
+    "indexer/src/resolve.rs",
+    "indexer/src/outline/braces.rs",
+    "indexer/src/context/candidates.rs",
+    "evals/bench/index_jedi.py",
+    "evals/bench/peer.py",
+    "editors/vscode/src/server.ts",
+    "editors/vscode/scripts/settings.mjs",
+    "inference/kernels/attention.cu",
+    "inference/kernels/tiles.cuh",
+];
+
+/// What an editor would not let in: bytes that are no text, ends of what hides, a file cut off.
+const DAMAGES: &[&[u8]] = &[
+    b"",
+    b"\0",
+    b"\xff\xfe",
+    b"\xc3",
+    b"\xf0\x9f",
+    b"\r",
+    b"\"\"\"",
+    b"'",
+    b"`",
+    b"/*",
+    b"*/",
+    b"#if 0\n",
+    b"r#\"",
+    b"\\\n",
+    b"{",
+    b"}",
+    b"{{{{{{{{",
+    b"((((((((",
+    b")",
+    b"\xe2\x80\xa8",
+];
+
+/// What a scan makes of the damaged files and of the same ones as buffers: every query answers within its budget.
+fn scan_and_ask(damages: &[(usize, f64, usize, usize)], place: f64) -> Result<(), TestCaseError> {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut files: Vec<(String, Vec<u8>)> =
+        SEEDS.iter().map(|(name, text)| ((*name).to_owned(), text.as_bytes().to_vec())).collect();
+    for file in FILES {
+        let name = Path::new(file)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .replace(".cuh", ".h")
+            .replace(".cu", ".cpp");
+        files.push((name, std::fs::read(repository.join(file)).unwrap()));
+    }
+    for (file, at, removed, damage) in damages {
+        let bytes = &mut files[*file].1;
+        let start = (bytes.len() as f64 * at) as usize;
+        let end = (start + removed).min(bytes.len());
+        bytes.splice(start..end, DAMAGES[*damage].iter().copied());
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("tree");
+    std::fs::create_dir_all(root.join("src")).unwrap();
+    let root = root.canonicalize().unwrap();
+    for (name, bytes) in &files {
+        std::fs::write(root.join(name), bytes).unwrap();
+    }
+    let options = Options { cache_directory: Some(directory.path().join("cache")), ..Options::default() };
+    let first = Workspace::new(vec![root.clone()], options.clone());
+    let report = first.scan(&mut |_| {}, &AtomicBool::new(false));
+    // A defect in reading a file costs that file only, so that it would not show otherwise.
+    let failed = report.skipped.iter().find(|skipped| skipped.reason.contains("failed"));
+    prop_assert!(failed.is_none(), "{failed:?}");
+    for (name, bytes) in &files {
+        let text = String::from_utf8_lossy(bytes);
+        let mut offset = (text.len() as f64 * place) as usize;
+        while !text.is_char_boundary(offset) {
+            offset -= 1;
+        }
+        let path = root.join(name);
+        let query = Query {
+            path: &path,
+            text: &text,
+            offset,
+            visible: offset..offset,
+            budget: 1500,
+            measure: &str::len,
+            recent: &[],
+        };
+        let cost = |items: &[ContextItem]| items.iter().map(|item| item.cost).sum::<usize>();
+        prop_assert!(cost(&first.snapshot().context(&query)) <= 1500);
+        for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() > 3).take(8) {
+            first.snapshot().locate(&path, word);
+            first.snapshot().member(&path, word, "reserve");
+        }
+    }
+    // What was kept says the same as what was read, and buffers take the place of files and give it back.
+    let second = Workspace::new(vec![root.clone()], options);
+    second.scan(&mut |_| {}, &AtomicBool::new(false));
+    prop_assert_eq!(second.snapshot().symbol_count(), first.snapshot().symbol_count());
+    for (name, bytes) in &files {
+        second.update(&root.join(name), Some(&String::from_utf8_lossy(bytes)));
+    }
+    for (name, _) in &files {
+        second.update(&root.join(name), None);
+    }
+    prop_assert_eq!(second.snapshot().symbol_count(), first.snapshot().symbol_count());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damaged_files_of_the_disk_are_scanned_and_asked(
+        damages in proptest::collection::vec((0usize..SEEDS.len() + FILES.len(), 0.0f64..1.0, 0usize..400, 0usize..DAMAGES.len()), 1..24),
+        place in 0.0f64..1.0,
+    ) {
+        scan_and_ask(&damages, place)?;
+    }
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
