@@ -116,10 +116,12 @@ impl ThreadPool {
         while shared.state.load(Ordering::Acquire) & INSIDE > 0 {
             relax(&mut spins);
         }
+        // Both may have panicked: the next job must not be blamed for this one.
+        let worker_panicked = shared.panicked.swap(false, Ordering::AcqRel);
         if let Err(payload) = own {
             std::panic::resume_unwind(payload);
         }
-        if shared.panicked.swap(false, Ordering::AcqRel) {
+        if worker_panicked {
             panic!("a worker thread of the engine panicked; its message is in the log");
         }
     }
