@@ -38,7 +38,7 @@ mod workspace;
 
 pub use context::{ContextItem, Query};
 pub use language::Language;
-pub use members::{Located, Member};
+pub use members::{Located, Member, MemberCheck, MissingMember};
 pub use snapshot::{Snapshot, SymbolInfo};
 pub use snippet::RecentEdit;
 pub use symbols::SymbolKind;

@@ -3,7 +3,11 @@
 //! The member check answers "missing" only where every supertype is known and the language gives a type no members
 //! behind the index's back; in all other cases it does not know.
 
-use std::path::Path;
+use std::{ops::Range, path::Path};
+
+use tree_sitter::{Node, Tree};
+
+mod receiver;
 
 use crate::{
     Snapshot, SymbolInfo,
@@ -11,7 +15,8 @@ use crate::{
     index::SymbolId,
     language::Family,
     resolve::{self, Resolved, Resolver, Via},
-    symbols::SymbolKind,
+    symbols::{SymbolKind, name_hash},
+    words::{is_word, words},
 };
 
 /// What a name leads to.
@@ -32,8 +37,30 @@ pub enum Member {
     Unknown,
 }
 
+/// An access to a member that its receiver's type cannot have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingMember {
+    /// Of the member's name, bytes of the text.
+    pub range: Range<usize>,
+    /// The type as it is written.
+    pub type_name: String,
+}
+
+/// What the accesses of a text come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemberCheck {
+    /// Accesses whose receiver's type is known, so that its members are.
+    pub known: Vec<Range<usize>>,
+    pub missing: Vec<MissingMember>,
+}
+
 /// Supertypes followed.
 const MAX_BASES: usize = 64;
+/// What files are known to say leaves out shorter names.
+const MIN_NAME_LENGTH: usize = 2;
+/// Subtypes that are looked at, and accesses of one text.
+const MAX_SUBTYPES: usize = 200;
+const MAX_ACCESSES: usize = 4000;
 
 enum Found {
     Exists(SymbolId),
@@ -91,6 +118,124 @@ impl Snapshot {
         }
     }
 
+    /// Looks at the accesses within `part` of a text that the file at `path` may come to have, `tree` being the text's:
+    /// which of them ask a type of the workspace for a member that it cannot have. Beyond [`Self::member`] it takes any
+    /// mention of the name for a sign that the member may exist, in the text or in the files of the types above and below.
+    pub fn check_members(&self, path: &Path, text: &str, tree: &Tree, part: Range<usize>) -> MemberCheck {
+        let mut check = MemberCheck::default();
+        let path = crate::index::normalize(path);
+        let Some(file) = self.file_by_path(&path).and_then(|id| self.file(id)) else { return check };
+        let Some(symbols) = &file.symbols else { return check };
+        if !matches!(file.language.family(), Family::Python | Family::EcmaScript) {
+            return check;
+        }
+        let resolver = Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
+        let mut pending: Vec<Node<'_>> = vec![tree.root_node()];
+        let mut cursor = tree.walk();
+        let mut left = MAX_ACCESSES;
+        while let Some(node) = pending.pop().filter(|_| left > 0) {
+            let range = node.byte_range();
+            if range.end <= part.start || range.start >= part.end {
+                continue;
+            }
+            pending.extend(node.children(&mut cursor));
+            let Some(access) = receiver::access(node) else { continue };
+            if !part.contains(&access.name.start_byte()) {
+                continue;
+            }
+            left -= 1;
+            let Some(written) = receiver::receiver(file.language.family(), text, &access) else { continue };
+            let Some(types) = known(resolver.name(written)).filter(|types| types.len() == 1) else {
+                continue;
+            };
+            let name = &text[access.name.byte_range()];
+            let found = self.find_in_type(types[0], name);
+            let is_missing = matches!(found, Found::Missing)
+                && name.len() >= MIN_NAME_LENGTH
+                && name.bytes().all(is_word)
+                && !has_local_subclass(text, written)
+                && !self.may_have(types[0], name, &path)
+                && !is_said_elsewhere(text, access.name.start_byte(), name);
+            if is_missing || matches!(found, Found::Exists(_)) {
+                check.known.push(access.name.byte_range());
+            }
+            if is_missing {
+                let type_name = written.to_owned();
+                check.missing.push(MissingMember { range: access.name.byte_range(), type_name });
+            }
+        }
+        check.known.sort_by_key(|range| range.start);
+        check.missing.sort_by_key(|missing| missing.range.start);
+        check
+    }
+
+    /// Whether the type may have a member that the index does not see: the files of its supertypes and subtypes, `own`
+    /// apart, say the name at all, or a subtype, whose members a value of the type may have, is not fully known.
+    fn may_have(&self, id: SymbolId, name: &str, own: &Path) -> bool {
+        let hash = name_hash(name);
+        let says = |id: &SymbolId| {
+            self.symbol(*id).is_some_and(|(file, symbols, _)| *file.path != *own && symbols.has_word(hash))
+        };
+        let Some(subtypes) = self.subtypes(id) else { return true };
+        subtypes.into_iter().any(|subtype| {
+            !matches!(self.find_in_type(subtype, name), Found::Missing)
+                || self.supertypes(subtype).iter().any(says)
+        })
+    }
+
+    /// A type and those below it; `None` where there are too many.
+    fn subtypes(&self, id: SymbolId) -> Option<Vec<SymbolId>> {
+        let mut found = vec![id];
+        let mut at = 0;
+        while let Some(id) = found.get(at).copied() {
+            at += 1;
+            let (file, symbols, symbol) = self.symbol(id)?;
+            let (family, name) = (file.language.family(), symbols.name(symbol));
+            for (other, file) in (0u32..).zip(&self.files) {
+                let Some(file) = file.as_ref().filter(|file| file.language.family() == family) else {
+                    continue;
+                };
+                let Some(symbols) = file.symbols.as_ref().filter(|symbols| symbols.has_word(name_hash(name)))
+                else {
+                    continue;
+                };
+                for (symbol, base) in &symbols.bases {
+                    let base = symbols.text(*base);
+                    let is_below = base == name || base.rsplit('.').next() == Some(name);
+                    let subtype = SymbolId { file: other, symbol: *symbol };
+                    if is_below && !found.contains(&subtype) {
+                        found.push(subtype);
+                    }
+                }
+                if found.len() > MAX_SUBTYPES {
+                    return None;
+                }
+            }
+        }
+        Some(found)
+    }
+
+    /// A type and those above it, as far as they are in the workspace.
+    fn supertypes(&self, id: SymbolId) -> Vec<SymbolId> {
+        let mut found = vec![id];
+        let mut at = 0;
+        while let Some(id) = found.get(at).copied().filter(|_| found.len() < MAX_BASES) {
+            at += 1;
+            let Some((file, symbols, _)) = self.symbol(id) else { continue };
+            let resolver =
+                Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
+            for base in symbols.bases_of(id.symbol) {
+                let base = base.rsplit('.').next().unwrap_or(base);
+                for id in known(resolver.name(base)).unwrap_or_default() {
+                    if !found.contains(&id) {
+                        found.push(id);
+                    }
+                }
+            }
+        }
+        found
+    }
+
     /// A member of a type or of its supertypes, the nearest first.
     fn find_in_type(&self, id: SymbolId, name: &str) -> Found {
         let mut pending = vec![id];
@@ -122,6 +267,22 @@ impl Snapshot {
     }
 }
 
+/// Whether a class within a function, which the index does not know, may be derived from `name`.
+fn has_local_subclass(text: &str, name: &str) -> bool {
+    let is_local = |line: &str| {
+        let head = line.trim_start();
+        head.len() < line.len()
+            && head.starts_with("class ")
+            && words(head).skip(2).any(|word| word.text == name)
+    };
+    text.lines().any(is_local)
+}
+
+/// Whether a text has the name in another place too: it may define there what the index does not know.
+fn is_said_elsewhere(text: &str, at: usize, name: &str) -> bool {
+    words(text).any(|word| word.text == name && word.start != at)
+}
+
 /// A guess by uniqueness is no knowledge.
 fn known(found: Option<(Vec<SymbolId>, Via)>) -> Option<Vec<SymbolId>> {
     found.filter(|(_, via)| *via != Via::Unimported).map(|(ids, _)| ids)
@@ -131,6 +292,10 @@ fn known(found: Option<(Vec<SymbolId>, Via)>) -> Option<Vec<SymbolId>> {
 fn is_closed(snapshot: &Snapshot, id: SymbolId, name: &str) -> bool {
     let Some((file, symbols, symbol)) = snapshot.symbol(id) else { return false };
     let head = symbols.text(symbol.signature);
+    // What stands for compiled code need not say all of it.
+    if [".pyi", ".d.ts"].iter().any(|end| file.relative.ends_with(end)) {
+        return false;
+    }
     match file.language.family() {
         Family::Python => {
             let dynamic = |member: &SymbolId| {
@@ -141,6 +306,7 @@ fn is_closed(snapshot: &Snapshot, id: SymbolId, name: &str) -> bool {
             };
             let decorated = head.lines().any(|line| line.starts_with('@') && !line.starts_with("@dataclass"));
             symbol.kind == SymbolKind::Class
+                && !["setattr", "__dict__"].iter().any(|word| symbols.has_word(name_hash(word)))
                 && !name.starts_with("__")
                 && !decorated
                 && !head.contains("metaclass")

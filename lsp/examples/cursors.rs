@@ -189,6 +189,7 @@ fn complete(
         shape: Shape::SingleLine,
         max_characters: 2000,
         broken_off: false,
+        known: None,
     };
     let (text, _) = postprocess(&output.text, &around);
     Ok(Outcome {

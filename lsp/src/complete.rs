@@ -39,7 +39,7 @@ use answer::Answer;
 use explain::{Explain, Explained, Source, Stop};
 use flight::{Demand, Pilot};
 use line_tokens::LineTokens;
-use postprocess::{Around, Step, postprocess};
+use postprocess::{Around, Known, MEMBERS, Step, postprocess};
 use prompt::{Prompt, Shown};
 use shape::Shape;
 use site::Site;
@@ -452,9 +452,13 @@ impl Completer {
             Trigger::Invoked => 0.0,
         };
         let mut is_withheld = false;
+        let mut right = 0;
+        let snapshot = self.workspace.snapshot();
         for (number, answer) in answers.iter().enumerate() {
-            let around = prepared.around(&ask.config, answer.stop);
+            let known = Some(Known { path: &prepared.site.path, snapshot: &snapshot });
+            let around = Around { known, ..prepared.around(&ask.config, answer.stop) };
             let (text, steps) = postprocess(&answer.text, &around);
+            let asked_what_is_not_there = steps.iter().any(|step| step.step == MEMBERS);
             if number == 0 {
                 answer.describe(&mut explain);
                 explain.postprocessing = steps;
@@ -473,8 +477,11 @@ impl Completer {
                 });
                 continue;
             }
-            texts.push(text);
-            explain.confidence.push(confidence);
+            // Behind those that are right to their end.
+            let at = if asked_what_is_not_there { texts.len() } else { right };
+            right += usize::from(!asked_what_is_not_there);
+            texts.insert(at, text);
+            explain.confidence.insert(at, confidence);
         }
         explain.source = Source::Model;
         let why = explain.postprocessing.last().map_or("the model ended at once", |step| step.why);
@@ -576,6 +583,7 @@ impl Prepared {
             shape: self.shape,
             max_characters: config.max_characters,
             broken_off: matches!(stop, Stop::MaxTokens | Stop::Deadline | Stop::ContextFull),
+            known: None,
         }
     }
 }

@@ -22,6 +22,8 @@
 (property_signature name: (_) @name) @definition.field
 (method_definition parameters: (formal_parameters
   (required_parameter (accessibility_modifier) pattern: (identifier) @name) @definition.field))
+(method_definition parameters: (formal_parameters
+  (required_parameter . "readonly" pattern: (identifier) @name) @definition.field))
 (internal_module name: (_) @name body: (statement_block) @body) @definition.namespace
 (module name: (_) @name body: (statement_block) @body) @definition.namespace
 (expression_statement (internal_module) @descend)

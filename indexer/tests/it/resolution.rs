@@ -80,7 +80,7 @@ class Stock(Base):
     name: str
 class Twice(Stock): ...
 //- shape.ts
-export class Shape { area(): number { return 1; } }
+export class Shape { constructor(readonly origin: string, private readonly scale: number) {} area(): number { return 1; } }
 export class Square extends Shape { side = 1; }
 export class Other extends Elsewhere { }
 "#,
@@ -98,6 +98,8 @@ export class Other extends Elsewhere { }
         ("main.py", "Nowhere", "anything", "unknown"),
         ("shape.ts", "Square", "area", "exists"),
         ("shape.ts", "Square", "width", "missing"),
+        ("shape.ts", "Shape", "origin", "exists"),
+        ("shape.ts", "Shape", "scale", "exists"),
         ("shape.ts", "Square", "toString", "unknown"),
         ("shape.ts", "Other", "width", "unknown"),
         ("missing.py", "Stock", "name", "unknown"),

@@ -14,9 +14,11 @@
 //! 10. `white space` — at the end, and doubled at the beginning
 //! 11. `length` — the configured number of characters, at a line end
 //! 12. `syntax` — cut back to the last line that adds no syntax error
-//! 13. `worth showing` — nothing rather than rubbish
+//! 13. `members` — cut before a line that asks a type for a member that it does not have
+//! 14. `worth showing` — nothing rather than rubbish
 
 mod brackets;
+mod members;
 mod overlap;
 mod repetition;
 mod scope;
@@ -39,6 +41,8 @@ pub struct Around<'a> {
     pub max_characters: usize,
     /// Whether a limit broke the generation off, so that its last line is not whole.
     pub broken_off: bool,
+    /// What members are looked up in; nothing while the answer is being read.
+    pub known: Option<Known<'a>>,
 }
 
 impl<'a> Around<'a> {
@@ -62,6 +66,9 @@ pub struct Step {
 type Change = Option<(String, &'static str)>;
 type StepFunction = fn(&str, &Around<'_>) -> Change;
 
+/// The step that looks members up.
+pub const MEMBERS: &str = "members";
+
 const STEPS: &[(&str, StepFunction)] = &[
     ("characters", characters),
     ("first line", first_line),
@@ -75,9 +82,11 @@ const STEPS: &[(&str, StepFunction)] = &[
     ("white space", white_space),
     ("length", length),
     ("syntax", valid::adds_no_error),
+    (MEMBERS, members::missing_member),
     ("worth showing", worth_showing),
 ];
 
+pub use members::Known;
 /// Whether a stream of several lines may be stopped: what follows would be cut anyway.
 pub use repetition::is_looping;
 pub use scope::is_over;

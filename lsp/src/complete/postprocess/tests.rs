@@ -39,6 +39,7 @@ fn check_with(
         shape,
         max_characters: 400,
         broken_off,
+        known: None,
     };
     let (shown, steps) = postprocess(raw, &around);
     assert_eq!(shown, expected, "\n{marked}\n  raw {raw:?}, {shape:?}\n  {steps:?}");
@@ -252,6 +253,7 @@ fn long_completions_are_cut_at_a_line_end() {
         shape: Shape::MultiLine { floor: 1 },
         max_characters: 100,
         broken_off: false,
+        known: None,
     };
     let (cut, steps) = postprocess(&body, &around);
     assert!(cut.chars().count() <= 100 && shown.starts_with(&cut) && cut.ends_with(')'), "{cut:?}");
@@ -276,6 +278,7 @@ fn a_stream_is_stopped_when_its_block_is_over() {
         shape,
         max_characters: 400,
         broken_off: false,
+        known: None,
     };
     let several = around(Shape::MultiLine { floor: 1 });
     for (stream, over) in [
@@ -292,4 +295,45 @@ fn a_stream_is_stopped_when_its_block_is_over() {
     assert!(!is_over("x = 1\n\nd", &around(Shape::SingleLine)));
     assert!(is_looping("a = 1\nsome_call()\nsome_call()\nsome_call()\n"));
     assert!(!is_looping("a = 1\nb = 2\n"));
+}
+
+#[test]
+fn members_that_a_type_does_not_have_are_cut() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().canonicalize().unwrap();
+    let stock = "class Stock:\n    def reserve(self, count): ...\n    def release(self, count): ...\n";
+    std::fs::write(root.join("stock.py"), stock).unwrap();
+    let workspace = lacuna_indexer::Workspace::new(vec![root.clone()], lacuna_indexer::Options::default());
+    workspace.scan(&mut |_| {}, &std::sync::atomic::AtomicBool::new(false));
+    let path = root.join("main.py");
+    let check = |body: &str, raw: &str, expected: &str| {
+        let head = "from stock import Stock\n\n\ndef main(stock: Stock, other):\n    ";
+        let text = format!("{head}{body}\n    print(other)\n");
+        workspace.update(&path, Some(&text));
+        let tree = syntax::parse_text(Python, &text, None);
+        let around = Around {
+            text: &text,
+            offset: head.len() + body.len(),
+            language: Some(Python),
+            tree: tree.as_ref(),
+            shape: Shape::MultiLine { floor: 4 },
+            max_characters: 400,
+            broken_off: false,
+            known: Some(Known { path: &path, snapshot: &workspace.snapshot() }),
+        };
+        let (shown, steps) = postprocess(raw, &around);
+        assert_eq!(shown, expected, "{body}|{raw}: {steps:?}");
+    };
+    check("stock.", "reserve(1)", "reserve(1)");
+    check("stock.", "reserve_all(1)", "");
+    // Begun before the cursor.
+    check("stock.rese", "rve(1)", "rve(1)");
+    check("stock.rese", "t(1)", "");
+    check("", "stock.release(1)\n    stock.refill(2)\n    other.fill(2)", "stock.release(1)");
+    // Nothing is known of what it is.
+    check("other.", "reserve_all(1)", "reserve_all(1)");
+    check("stock = other\n    stock.", "reserve_all(1)", "reserve_all(1)");
+    check("if isinstance(stock, Shop):\n        stock.", "reserve_all(1)", "reserve_all(1)");
+    // It comes to be by being assigned.
+    check("stock.", "limit = 3", "limit = 3");
 }

@@ -1,6 +1,7 @@
 //! Parses prefix, completion and suffix together and cuts back to the last line that adds no syntax error.
 
-use tree_sitter::InputEdit;
+use lacuna_indexer::Language;
+use tree_sitter::{InputEdit, Tree};
 
 use super::{Around, Change};
 use crate::{complete::lines, syntax};
@@ -17,21 +18,8 @@ pub fn adds_no_error(text: &str, around: &Around<'_>) -> Change {
         return None;
     }
     let errors = |text: &str| -> Option<usize> {
-        let mut whole = String::with_capacity(around.text.len() + text.len());
-        whole.push_str(around.prefix());
-        whole.push_str(text);
-        whole.push_str(around.suffix());
-        let mut edited = tree.clone();
-        let start_position = syntax::point_in(around.text, around.offset);
-        edited.edit(&InputEdit {
-            start_byte: around.offset,
-            old_end_byte: around.offset,
-            new_end_byte: around.offset + text.len(),
-            start_position,
-            old_end_position: start_position,
-            new_end_position: syntax::point_in(&whole, around.offset + text.len()),
-        });
-        Some(syntax::count_errors(&syntax::parse_text(language, &whole, Some(&edited))?, MOST_ERRORS))
+        let (_, tree) = with(text, language, around)?;
+        Some(syntax::count_errors(&tree, MOST_ERRORS))
     };
     let mut kept = text;
     for _ in 0..MOST_TRIES {
@@ -49,6 +37,26 @@ pub fn adds_no_error(text: &str, around: &Around<'_>) -> Change {
         }
     }
     (kept != text).then(|| (kept.to_string(), "from here on it adds a syntax error"))
+}
+
+/// The document with a completion in it, and its tree.
+pub fn with(text: &str, language: Language, around: &Around<'_>) -> Option<(String, Tree)> {
+    let mut edited = around.tree?.clone();
+    let mut whole = String::with_capacity(around.text.len() + text.len());
+    whole.push_str(around.prefix());
+    whole.push_str(text);
+    whole.push_str(around.suffix());
+    let start_position = syntax::point_in(around.text, around.offset);
+    edited.edit(&InputEdit {
+        start_byte: around.offset,
+        old_end_byte: around.offset,
+        new_end_byte: around.offset + text.len(),
+        start_position,
+        old_end_position: start_position,
+        new_end_position: syntax::point_in(&whole, around.offset + text.len()),
+    });
+    let tree = syntax::parse_text(language, &whole, Some(&edited))?;
+    Some((whole, tree))
 }
 
 fn goes_on(text: &str, around: &Around<'_>) -> bool {

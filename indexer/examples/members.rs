@@ -1,0 +1,121 @@
+//! How far the member check can be trusted: `cargo run --release --example members -- DIR`.
+//!
+//! The code of DIR is taken to be right, so that every member of it that the check calls missing is a false alarm. Then one
+//! access at a time gets the name of a member that real code asks of other types: how many of those the check finds.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
+};
+
+use lacuna_indexer::{Language, Options, Workspace, syntax};
+
+/// Accesses of one language that get another name.
+const CHANGED: usize = 2000;
+
+#[derive(Default)]
+struct Tally {
+    accesses: usize,
+    false_alarms: usize,
+    places: Vec<(PathBuf, std::ops::Range<usize>)>,
+}
+
+fn main() {
+    let Some(directory) = std::env::args().nth(1) else {
+        eprintln!("usage: members DIR");
+        std::process::exit(2);
+    };
+    let root = Path::new(&directory).canonicalize().unwrap_or_else(|error| {
+        eprintln!("{directory}: {error}");
+        std::process::exit(1);
+    });
+    let workspace = Workspace::new(vec![root.clone()], Options::default());
+    workspace.scan(&mut |_| {}, &AtomicBool::new(false));
+    let snapshot = workspace.snapshot();
+    let mut files = Vec::new();
+    collect(&root, &mut files);
+    files.sort();
+    let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
+    for path in files {
+        let (Some(language), Ok(text)) = (Language::from_path(&path), std::fs::read_to_string(&path)) else {
+            continue;
+        };
+        let Some(tree) = syntax::parse_str(language, &text) else { continue };
+        let check = snapshot.check_members(&path, &text, &tree, 0..text.len());
+        let tally = tallies.entry(language.name()).or_default();
+        tally.accesses += check.known.len();
+        tally.false_alarms += check.missing.len();
+        for missing in &check.missing {
+            let line = text[..missing.range.start].matches('\n').count() + 1;
+            println!(
+                "false alarm {}:{line} {} of {}",
+                path.display(),
+                &text[missing.range.clone()],
+                missing.type_name
+            );
+        }
+        tally.places.extend(check.known.into_iter().map(|range| (path.clone(), range)));
+    }
+    let mut random: u64 = 1;
+    let mut below = |bound: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (random >> 33) as usize % bound.max(1)
+    };
+    for (name, tally) in tallies.into_iter().filter(|(_, tally)| tally.accesses > 0) {
+        let (mut wrong, mut found) = (0usize, 0usize);
+        for _ in 0..8 * CHANGED {
+            if wrong >= CHANGED || tally.places.is_empty() {
+                break;
+            }
+            let (path, range) = &tally.places[below(tally.places.len())];
+            let (donor, donated) = &tally.places[below(tally.places.len())];
+            let (Ok(text), Ok(other)) = (std::fs::read_to_string(path), std::fs::read_to_string(donor))
+            else {
+                continue;
+            };
+            let given = &other[donated.clone()];
+            let Some(language) = Language::from_path(path) else { continue };
+            let changed = format!("{}{given}{}", &text[..range.start], &text[range.end..]);
+            let Some(tree) = syntax::parse_str(language, &changed) else { continue };
+            let part = range.start..range.start + given.len();
+            let check = snapshot.check_members(path, &changed, &tree, part);
+            // A name that this type has as well is no mistake.
+            if let ([_], []) = (&check.known[..], &check.missing[..]) {
+                continue;
+            }
+            wrong += 1;
+            found += usize::from(!check.missing.is_empty());
+        }
+        let false_alarms = tally.false_alarms as f64 / tally.accesses.max(1) as f64;
+        let detected = found as f64 / wrong.max(1) as f64;
+        println!(
+            "{name}: {} of {} accesses called missing ({:.3}%); {found} of {wrong} wrong names found ({:.1}%)",
+            tally.false_alarms,
+            tally.accesses,
+            false_alarms * 100.0,
+            detected * 100.0
+        );
+        for part in [0.5, 0.1, 0.05] {
+            let right = part * detected;
+            let precision = right / (right + (1.0 - part) * false_alarms);
+            println!(
+                "  precision where {:.0}% of the names are wrong: {:.2}%",
+                part * 100.0,
+                precision * 100.0
+            );
+        }
+    }
+}
+
+fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
+    let Ok(entries) = std::fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => collect(&path, files),
+            Ok(kind) if kind.is_file() && Language::from_path(&path).is_some() => files.push(path),
+            _ => {}
+        }
+    }
+}
