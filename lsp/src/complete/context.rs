@@ -93,7 +93,9 @@ impl Contexts {
         let typed = place.text.get(remembered.asked..place.offset)?;
         let says_nothing =
             |character: char| character.is_alphanumeric() || character.is_whitespace() || character == '_';
-        let serves = remembered.budget == place.budget
+        // Nothing found says that the index may know more by now.
+        let serves = !remembered.items.is_empty()
+            && remembered.budget == place.budget
             && (1..=QUIET_BYTES).contains(&typed.len())
             && typed.chars().all(says_nothing)
             && line_before(place.text, remembered.asked) == remembered.line;
