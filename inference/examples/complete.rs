@@ -29,7 +29,7 @@ fn main() -> anyhow::Result<()> {
         while let Some(event) = generation.next_blocking() {
             match event {
                 Event::Token { text, .. } => print!("{text}"),
-                Event::Finished { reason, text, stats } => println!("{text}\n[{reason:?} {stats:?}]"),
+                Event::Finished { reason, text, stats, .. } => println!("{text}\n[{reason:?} {stats:?}]"),
                 Event::Failed(error) => return Err(error.into()),
             }
         }

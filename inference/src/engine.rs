@@ -17,7 +17,9 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::{
-    Backend, EngineError, Event, Generation, Model, Priority, Request, RequestStats, StopReason,
+    Alternative, Backend, EngineError, Event, Generation, Model, Priority, Request, RequestStats, StopReason,
+    answer::{Answer, Grown},
+    beam_search::BeamSearch,
     cpu::{attention::KvPrecision, threads::give_way},
     cuda::GpuError,
     kv_cache::BLOCK_SIZE,
@@ -29,11 +31,12 @@ use crate::{
     speculative::{
         DraftModel, Drafter, Experience, RowTimes, SessionMemory, Speculation, StepCost, Undrafted,
     },
-    stop_text::StopText,
-    tokenizer::{TextStream, Tokenizer},
+    tokenizer::Tokenizer,
 };
 
 const RUNNING_LIMIT: usize = 16;
+/// Answers that one request may follow.
+const MOST_BEAMS: usize = 8;
 const WAITING_LIMIT: usize = 64;
 /// Longest context used unless asked for: R1 distills claim 131072, whose cache would not fit small machines.
 const DEFAULT_CONTEXT: usize = 8192;
@@ -269,15 +272,25 @@ struct Active {
     sampler: Sampler,
     /// From the first generated token on, when speculation is on.
     drafter: Option<Drafter>,
-    text: TextStream,
-    stop_text: StopText,
-    log_probability_sum: f64,
-    /// Tokens in that sum.
-    scored_tokens: usize,
+    answer: Answer,
+    /// The prompt's end and the generated tokens.
+    end_of_tokens: Vec<u32>,
+    /// With several beams: `answer` is then made when the search is over.
+    search: Option<BeamSearch>,
     stats: RequestStats,
 }
 
 impl Active {
+    /// Whether a sequence of the scheduler is this request's.
+    fn has(&self, sequence: SequenceId) -> bool {
+        self.search.as_ref().map_or(self.id == sequence, |search| search.has(sequence))
+    }
+
+    /// Whether the next token is chosen from the logits themselves, or the most likely one of all will do.
+    fn needs_logits(&self) -> bool {
+        !self.sampler.is_greedy() || self.answer.constraint.is_some() || self.search.is_some()
+    }
+
     /// Nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool {
         self.events.is_closed() || self.stop.load(Ordering::Relaxed)
@@ -402,9 +415,19 @@ impl Worker {
         let id = self.next_id;
         self.next_id += 1;
         let prompt = std::mem::take(&mut request.prompt);
-        request.constraint = request.constraint.filter(|constraint| !constraint.is_fulfilled());
-        let stats = RequestStats { prompt_tokens: prompt.len(), ..RequestStats::default() };
-        if !self.scheduler.add(id, prompt, request.priority) {
+        request.beams = match request.sampling.temperature > 0.0 || request.max_tokens == 0 {
+            true => 1,
+            false => request.beams.clamp(1, MOST_BEAMS),
+        };
+        let answer = Answer::new(&request);
+        let search = (request.beams > 1).then(|| BeamSearch::new(id, request.beams, answer.clone()));
+        let end_of_tokens = prompt[prompt.len().saturating_sub(REMEMBERED_BEFORE)..].to_vec();
+        let stats = RequestStats {
+            prompt_tokens: prompt.len(),
+            beams: request.beams,
+            ..RequestStats::default()
+        };
+        if !self.scheduler.add(id, prompt, request.priority, request.beams) {
             let waiting = self.scheduler.waiting();
             let _ = events.try_send(Event::Failed(EngineError::Overloaded { waiting }));
             return;
@@ -418,10 +441,9 @@ impl Worker {
             first_token: None,
             sampler: Sampler::new(request.sampling.clone()),
             drafter: None,
-            text: TextStream::default(),
-            stop_text: StopText::new(request.stop_texts.clone()),
-            log_probability_sum: 0.0,
-            scored_tokens: 0,
+            answer,
+            end_of_tokens,
+            search,
             stats,
             request,
         });
@@ -441,6 +463,11 @@ impl Worker {
         self.draft();
         let batch = self.scheduler.schedule();
         if batch.entries.is_empty() {
+            // Answers that wait for others of their search hold the blocks that those need.
+            for search in self.active.iter_mut().filter_map(|active| active.search.as_mut()) {
+                search.narrow(&mut self.scheduler);
+            }
+            self.search_on();
             return;
         }
         let Some(runner) = &mut self.runner else { return };
@@ -459,11 +486,11 @@ impl Worker {
         }
         let (active, arriving) = (&self.active, &self.arriving);
         let abandoned = || {
-            let in_batch = |id| batch.entries.iter().any(|entry| entry.sequence == id);
-            !active.iter().any(|active| in_batch(active.id) && active.is_wanted(arriving))
+            let in_batch = |active: &Active| batch.entries.iter().any(|entry| active.has(entry.sequence));
+            !active.iter().any(|active| in_batch(active) && active.is_wanted(arriving))
         };
         let decodes = batch.entries.iter().all(|entry| entry.logits.start == 0 && !entry.logits.is_empty());
-        let needs_logits = active.iter().any(|active| active.request.needs_logits());
+        let needs_logits = active.iter().any(Active::needs_logits);
         let wanted = if needs_logits { Wanted::Logits } else { Wanted::Likeliest };
         let result = match runner.forward(&batch, wanted, &abandoned) {
             Ok(Some(result)) => result,
@@ -488,7 +515,7 @@ impl Worker {
         for entry in &batch.entries {
             let rows = next_row..next_row + entry.logits.len();
             next_row = rows.end;
-            let Some(active) = self.active.iter_mut().find(|active| active.id == entry.sequence) else {
+            let Some(active) = self.active.iter_mut().find(|active| active.has(entry.sequence)) else {
                 continue;
             };
             let known = if rows.is_empty() { entry.tokens.len() } else { entry.logits.start + 1 };
@@ -501,6 +528,18 @@ impl Worker {
                 }
                 continue;
             }
+            if let (Some(search), StepResult::Logits(logits)) = (&mut active.search, &result) {
+                self.scheduler.commit(entry, &[]);
+                let logits = &logits[rows.start * vocabulary..(rows.start + 1) * vocabulary];
+                if let Some(answer) = search.answer(entry.sequence) {
+                    let stops = &active.request.stop_tokens;
+                    let (logits, dropped) =
+                        allowed(answer, stops, self.model.tokenizer(), logits, &mut self.masked);
+                    active.stats.constraint_dropped |= dropped;
+                    search.record(entry.sequence, logits);
+                }
+                continue;
+            }
             let drafts = &entry.tokens[entry.logits.start + 1..];
             let mut accepted = Vec::with_capacity(rows.len());
             let mut reason = None;
@@ -508,7 +547,16 @@ impl Worker {
                 let choice = match result {
                     StepResult::Logits(logits) => {
                         let logits = &logits[row * vocabulary..(row + 1) * vocabulary];
-                        choose(active, self.model.tokenizer(), logits, &mut self.masked)
+                        let stops = &active.request.stop_tokens;
+                        let (logits, dropped) = allowed(
+                            &mut active.answer,
+                            stops,
+                            self.model.tokenizer(),
+                            logits,
+                            &mut self.masked,
+                        );
+                        active.stats.constraint_dropped |= dropped;
+                        active.sampler.choose(logits)
                     }
                     StepResult::Likeliest(choices) => choices[row],
                 };
@@ -530,6 +578,23 @@ impl Worker {
         for (id, reason) in ended {
             self.end(id, reason);
         }
+        self.search_on();
+    }
+
+    /// Continues the searches of which all answers' next tokens are known.
+    fn search_on(&mut self) {
+        let mut ended = Vec::new();
+        for active in &mut self.active {
+            let Some(search) = active.search.as_mut().filter(|search| search.is_ready()) else { continue };
+            let room = self.context.saturating_sub(active.stats.prompt_tokens);
+            let tokenizer = self.model.tokenizer();
+            let over =
+                search.advance(&active.request, tokenizer, room, &mut self.scheduler, &mut self.next_id);
+            ended.extend(over.map(|reason| (active.id, reason)));
+        }
+        for (id, reason) in ended {
+            self.end(id, reason);
+        }
     }
 
     /// Guesses the next tokens of the sequences that are past their prompt.
@@ -541,8 +606,9 @@ impl Worker {
         let mut step = StepCost::new(self.row_times.row(), decoding.len());
         let mut unguessed = Vec::new();
         for id in decoding {
-            let Some(active) = self.active.iter_mut().find(|active| active.id == id) else { continue };
-            let missing = active.request.max_tokens.saturating_sub(active.stats.generated_tokens);
+            let alone = |active: &&mut Active| active.id == id && active.search.is_none();
+            let Some(active) = self.active.iter_mut().find(alone) else { continue };
+            let missing = active.request.max_tokens.saturating_sub(active.answer.tokens);
             let Some(tokens) = self.scheduler.tokens(id) else { continue };
             let room = self.context.saturating_sub(tokens.len());
             let drafter = active.drafter.get_or_insert_with(|| Drafter::new(tokens));
@@ -609,34 +675,45 @@ impl Worker {
         }
     }
 
-    fn end(&mut self, id: SequenceId, reason: StopReason) {
-        self.remember(id);
+    fn end(&mut self, id: SequenceId, mut reason: StopReason) {
+        let Some(index) = self.active.iter().position(|active| active.id == id) else { return };
+        let mut active = self.active.remove(index);
+        let mut alternatives = Vec::new();
+        if let Some(search) = active.search.take() {
+            let mut found = search.finish(reason, &mut self.scheduler).into_iter();
+            if let Some(best) = found.next() {
+                for choice in best.choices {
+                    emit(&mut active, self.model.tokenizer(), choice, false);
+                }
+                if reason != StopReason::Cancelled {
+                    reason = best.reason;
+                }
+            }
+            alternatives.extend(found.map(|other| Alternative {
+                text: other.text,
+                log_probability: other.score,
+                mean_log_probability: other.mean_log_probability,
+                reason: other.reason,
+            }));
+        }
+        self.remember(&active);
         self.scheduler.finish(id);
         // Before the last event: who has read it finds the blocks free.
         self.publish_status();
-        let Some(index) = self.active.iter().position(|active| active.id == id) else { return };
-        let mut active = self.active.remove(index);
         let now = Instant::now();
         let started = active.started.unwrap_or(now);
         let first = active.first_token.unwrap_or(now);
         active.stats.prefill_ms = milliseconds(first - started);
         active.stats.decode_ms = milliseconds(now - first);
-        if active.scored_tokens > 0 {
-            let mean = active.log_probability_sum / active.scored_tokens as f64;
-            active.stats.mean_log_probability = Some(mean as f32);
-        }
-        let text = if reason == StopReason::StopText { String::new() } else { active.stop_text.finish() };
-        let _ = active.events.try_send(Event::Finished { reason, text, stats: active.stats });
+        active.stats.mean_log_probability = active.answer.mean_log_probability();
+        let text = if reason == StopReason::StopText { String::new() } else { active.answer.held_back() };
+        let _ = active.events.try_send(Event::Finished { reason, text, alternatives, stats: active.stats });
     }
 
     /// Keeps an answer for speculation: the next request is likely to ask for much of it again.
-    fn remember(&mut self, id: SequenceId) {
-        let prompt = self.active.iter().find(|active| active.id == id).map(|a| a.stats.prompt_tokens);
-        if let (Speculation::Suffix, Some(prompt), Some(tokens)) =
-            (self.speculation, prompt, self.scheduler.tokens(id))
-            && tokens.len() > prompt
-        {
-            self.experience.memory.remember(&tokens[prompt.saturating_sub(REMEMBERED_BEFORE)..]);
+    fn remember(&mut self, active: &Active) {
+        if self.speculation == Speculation::Suffix && active.answer.tokens > 0 {
+            self.experience.memory.remember(&active.end_of_tokens);
         }
     }
 
@@ -701,17 +778,25 @@ fn load_draft_model(
     draft.map(|draft| DraftModel::new(draft, model, options, context, RUNNING_LIMIT)).transpose()
 }
 
-/// The next token from its row of logits, among those that the request's constraint allows. A constraint that no
-/// token fits is given up.
-fn choose(active: &mut Active, tokenizer: &Tokenizer, logits: &[f32], masked: &mut Vec<f32>) -> Choice {
-    if let Some(constraint) = &active.request.constraint {
-        if constraint.mask(tokenizer.vocabulary(), &active.request.stop_tokens, logits, masked) {
-            return active.sampler.choose(masked);
+/// The logits of the tokens that an answer's constraint allows. A constraint that no token fits is given up: then the second
+/// value is true.
+fn allowed<'a>(
+    answer: &mut Answer,
+    stop_tokens: &[u32],
+    tokenizer: &Tokenizer,
+    logits: &'a [f32],
+    masked: &'a mut Vec<f32>,
+) -> (&'a [f32], bool) {
+    match &answer.constraint {
+        None => (logits, false),
+        Some(constraint) if constraint.mask(tokenizer.vocabulary(), stop_tokens, logits, masked) => {
+            (masked, false)
         }
-        active.request.constraint = None;
-        active.stats.constraint_dropped = true;
+        Some(_) => {
+            answer.constraint = None;
+            (logits, true)
+        }
     }
-    active.sampler.choose(logits)
 }
 
 /// Takes a new token into the answer. Returns why the answer ends with it, if it does.
@@ -721,30 +806,16 @@ fn emit(
     choice: Choice,
     context_full: bool,
 ) -> Option<StopReason> {
-    let Choice { token, log_probability } = choice;
     active.first_token.get_or_insert_with(Instant::now);
-    if active.request.stop_tokens.contains(&token) {
-        return Some(StopReason::StopToken);
-    }
-    active.stats.generated_tokens += 1;
-    let bytes = tokenizer.token_bytes(token);
-    let hidden = active.request.constraint.as_mut().map_or(0, |constraint| constraint.advance(bytes));
-    active.request.constraint.take_if(|constraint| constraint.is_fulfilled());
-    if hidden == 0 || hidden < bytes.len() {
-        active.log_probability_sum += f64::from(log_probability);
-        active.scored_tokens += 1;
-    }
-    let completed = active.text.push(&bytes[hidden..]);
-    let (text, stopped) = active.stop_text.push(&completed);
-    let _ = active.events.try_send(Event::Token { id: token, text, log_probability });
-    if stopped {
-        Some(StopReason::StopText)
-    } else if active.stats.generated_tokens >= active.request.max_tokens {
-        Some(StopReason::MaxTokens)
-    } else if context_full {
-        Some(StopReason::ContextFull)
-    } else {
-        None
+    active.end_of_tokens.push(choice.token);
+    match active.answer.push(&active.request, tokenizer, choice, context_full) {
+        Grown::Stop => Some(StopReason::StopToken),
+        Grown::Text { text, end } => {
+            active.stats.generated_tokens = active.answer.tokens;
+            let Choice { token: id, log_probability } = choice;
+            let _ = active.events.try_send(Event::Token { id, text, log_probability });
+            end
+        }
     }
 }
 

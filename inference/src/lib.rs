@@ -3,7 +3,9 @@
 //! Invariants: no LSP types, no editor nouns, no workspace files. Only [`weights`] reads model files.
 //! The scheduler and the KV cache's bookkeeping hold integers, never tensors.
 
+mod answer;
 mod backend;
+mod beam_search;
 pub mod chat;
 mod constraint;
 pub mod cpu;
@@ -33,7 +35,7 @@ pub use facts::{FimFacts, ModelFacts, TensorTotals, TokenizerFacts};
 pub use healing::Healed;
 pub use model::{Model, ModelSource, PromptStyle};
 pub use request::{
-    CacheMiss, EngineError, Event, Generation, Output, Priority, Request, RequestStats, Sampling, StopReason,
+    Alternative, CacheMiss, EngineError, Event, Generation, Output, Priority, Request, RequestStats, Sampling, StopReason,
     milliseconds,
 };
 pub use runner::{Device, Runner};

@@ -96,6 +96,28 @@ pub fn argmax(logits: &[f32]) -> u32 {
     logits.iter().position(|logit| *logit == maximum).unwrap_or(0) as u32
 }
 
+/// The `count` most likely tokens, the likeliest first; among equals the lower id.
+pub fn top(logits: &[f32], count: usize) -> Vec<Choice> {
+    let mut best: Vec<(u32, f32)> = Vec::with_capacity(count + 1);
+    let mut least = f32::NEG_INFINITY;
+    for (id, &logit) in (0u32..).zip(logits) {
+        if logit > least {
+            let at = best.partition_point(|(_, other)| *other >= logit);
+            best.insert(at, (id, logit));
+            if best.len() > count {
+                best.pop();
+            }
+            if best.len() == count {
+                least = best.last().map_or(least, |(_, logit)| *logit);
+            }
+        }
+    }
+    let maximum = maximum(logits);
+    let normalizer = sum_of_exponentials(logits, maximum).ln();
+    let choice = |(token, logit)| Choice { token, log_probability: logit - maximum - normalizer };
+    best.into_iter().map(choice).collect()
+}
+
 /// Natural-log softmax of one token.
 pub fn log_probability(logits: &[f32], token: u32) -> f32 {
     let maximum = maximum(logits);
@@ -136,6 +158,22 @@ mod tests {
             let seen: Vec<bool> = counts.iter().map(|count| *count > 0).collect();
             assert_eq!(&seen, possible, "{name}: {counts:?}");
         }
+    }
+
+    #[test]
+    fn the_top_is_the_head_of_the_sorted_logits() {
+        let logits: Vec<f32> = (0..500).map(|i| ((i * 37 % 101) as f32 * 0.7).sin()).collect();
+        let mut sorted: Vec<u32> = (0..500).collect();
+        sorted.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
+        for count in [1, 4, 16, 600] {
+            let top = top(&logits, count);
+            let tokens: Vec<u32> = top.iter().map(|choice| choice.token).collect();
+            assert_eq!(tokens, sorted[..count.min(500)]);
+            for choice in top {
+                assert_eq!(choice.log_probability, log_probability(&logits, choice.token));
+            }
+        }
+        assert_eq!(top(&[1.0, f32::NEG_INFINITY, 2.0], 3).len(), 2, "what a mask forbids is no choice");
     }
 
     /// Chi-squared test against the softmax: 4 degrees of freedom, 0.1% critical value 18.5.

@@ -4,6 +4,8 @@
 //! decoding sequence first, then fills what is left of the step's token budget with pieces of prompts. A request of a
 //! better [`Priority`] keeps all worse ones out of the step. When blocks run out, the prefix cache gives back what it
 //! can; then the worst and latest sequence loses its blocks and is computed again later.
+//!
+//! A sequence may be forked: the copies share the blocks of what they have in common, and count as one request.
 
 use std::{collections::VecDeque, ops::Range};
 
@@ -22,7 +24,7 @@ pub struct Limits {
     pub step_tokens: usize,
     /// Tokens computed in a step that decodes too: prompts take what is left of so many.
     pub shared_step_tokens: usize,
-    /// Sequences that may hold blocks at once.
+    /// Sequences that may hold blocks at once; a request counts with all that it may fork into.
     pub running: usize,
     /// Sequences that may wait; more are refused.
     pub waiting: usize,
@@ -71,10 +73,14 @@ pub struct Found {
     pub evicted: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Sequence {
     id: SequenceId,
     priority: Priority,
+    /// The request's first sequence: all that were forked from it are admitted as one.
+    request: SequenceId,
+    /// Sequences that the request may be at once.
+    width: usize,
     /// Prompt and generated tokens.
     tokens: Vec<u32>,
     /// How many of `tokens` have their keys and values in `blocks`.
@@ -103,8 +109,10 @@ pub struct Scheduler {
     /// In order of admission.
     running: Vec<Sequence>,
     waiting: VecDeque<Sequence>,
-    /// Blocks read by copies of the batch in flight, held until the next call of `schedule`.
-    copy_sources: Vec<BlockId>,
+    /// Copies that the next batch makes. Their sources are held.
+    copies: Vec<BlockCopy>,
+    /// Those of the batch in flight, whose sources are held until the next call of `schedule`.
+    copies_in_flight: Vec<BlockCopy>,
 }
 
 impl Scheduler {
@@ -116,7 +124,8 @@ impl Scheduler {
             cache: PrefixCache::default(),
             running: Vec::new(),
             waiting: VecDeque::new(),
-            copy_sources: Vec::new(),
+            copies: Vec::new(),
+            copies_in_flight: Vec::new(),
         }
     }
 
@@ -151,15 +160,17 @@ impl Scheduler {
         self.cache.len()
     }
 
-    /// Queues a sequence. `false` when too many wait already.
+    /// Queues a sequence that may be forked into `width` at once. `false` when too many wait already.
     #[must_use]
-    pub fn add(&mut self, id: SequenceId, prompt: Vec<u32>, priority: Priority) -> bool {
+    pub fn add(&mut self, id: SequenceId, prompt: Vec<u32>, priority: Priority, width: usize) -> bool {
         if self.waiting.len() >= self.limits.waiting {
             return false;
         }
         let sequence = Sequence {
             id,
             priority,
+            request: id,
+            width: width.clamp(1, self.limits.running),
             tokens: prompt,
             computed: 0,
             found: None,
@@ -171,6 +182,46 @@ impl Scheduler {
             self.waiting.iter().position(|other| other.priority > priority).unwrap_or(self.waiting.len());
         self.waiting.insert(at, sequence);
         true
+    }
+
+    /// Makes `id` a copy of `of`, to which other tokens can be appended; they share full blocks. `false`, and no copy,
+    /// when no block is free for the part of one.
+    #[must_use]
+    pub fn fork(&mut self, of: SequenceId, id: SequenceId) -> bool {
+        let Some(original) = self.running.iter().find(|sequence| sequence.id == of) else {
+            // It gave up its blocks: so does the copy.
+            let waiting = self.waiting.iter().position(|sequence| sequence.id == of);
+            if let Some(at) = waiting {
+                self.waiting.insert(at + 1, Sequence { id, ..self.waiting[at].clone() });
+            }
+            return waiting.is_some();
+        };
+        let mut copy = Sequence { id, drafts: Vec::new(), ..original.clone() };
+        let (full, tokens) = (copy.computed / BLOCK_SIZE, copy.computed % BLOCK_SIZE);
+        let source = copy.blocks.get(full).copied();
+        copy.blocks.truncate(full);
+        if let Some(source) = source.filter(|_| tokens > 0) {
+            if self.pool.free() == 0 {
+                self.cache.evict(1, &mut self.pool);
+            }
+            let Some(destination) = self.pool.allocate() else { return false };
+            self.pool.retain(source);
+            self.copies.push(BlockCopy { source, destination, tokens });
+            copy.blocks.push(destination);
+        }
+        for &block in &copy.blocks[..full] {
+            self.pool.retain(block);
+        }
+        self.running.push(copy);
+        true
+    }
+
+    /// Adds a token to a sequence all of whose tokens were computed.
+    pub fn append(&mut self, id: SequenceId, token: u32) {
+        let mut all = self.running.iter_mut().chain(&mut self.waiting);
+        if let Some(sequence) = all.find(|sequence| sequence.id == id) {
+            sequence.tokens.push(token);
+        }
     }
 
     /// What the cache had of a prompt; `None` before the sequence was first admitted.
@@ -198,8 +249,8 @@ impl Scheduler {
 
     /// The next step's work; empty when there is none.
     pub fn schedule(&mut self) -> Batch {
-        for block in self.copy_sources.drain(..) {
-            self.pool.release(block);
+        for copy in self.copies_in_flight.drain(..) {
+            self.pool.release(copy.source);
         }
         let mut batch = Batch::default();
         let best = self.running.iter().chain(&self.waiting).map(|sequence| sequence.priority).min();
@@ -222,18 +273,46 @@ impl Scheduler {
                 budget = budget.min(left.max(BLOCK_SIZE));
             }
         }
-        while budget > 0 && self.admit(best, &mut batch.copies) {
+        while budget > 0 && self.admit(best) {
             if let Some(id) = self.running.last().map(|sequence| sequence.id) {
                 self.take(id, &mut budget, &mut batch);
             }
         }
+        if !batch.entries.is_empty() {
+            batch.copies = std::mem::take(&mut self.copies);
+            self.copies_in_flight.clone_from(&batch.copies);
+        }
         batch
     }
 
+    /// Sequences that the running ones may come to be.
+    fn reserved(&self) -> usize {
+        let is_first = |index: &usize| {
+            let request = self.running[*index].request;
+            self.running[..*index].iter().all(|other| other.request != request)
+        };
+        (0..self.running.len()).filter(is_first).map(|index| self.running[index].width).sum()
+    }
+
+    /// Whether there is room for the first waiting sequence, made if need be at the cost of worse ones.
+    fn has_room(&mut self, priority: Priority) -> bool {
+        loop {
+            let Some(next) = self.waiting.front() else { return false };
+            let is_counted = self.running.iter().any(|other| other.request == next.request);
+            if is_counted || self.reserved() + next.width <= self.limits.running {
+                return true;
+            }
+            if !self.make_room(priority) {
+                return false;
+            }
+        }
+    }
+
     /// Moves the first waiting sequence of this priority to the running ones.
-    fn admit(&mut self, priority: Priority, copies: &mut Vec<BlockCopy>) -> bool {
-        let fits = self.running.len() < self.limits.running || self.make_room(priority);
-        if !fits || self.waiting.front().is_none_or(|sequence| sequence.priority != priority) {
+    fn admit(&mut self, priority: Priority) -> bool {
+        if self.waiting.front().is_none_or(|sequence| sequence.priority != priority)
+            || !self.has_room(priority)
+        {
             return false;
         }
         let Some(mut sequence) = self.waiting.pop_front() else { return false };
@@ -246,15 +325,16 @@ impl Scheduler {
         sequence.computed = sequence.blocks.len() * BLOCK_SIZE;
         if let Some((source, tokens)) = found.partial {
             self.pool.retain(source);
-            self.copy_sources.push(source);
             // Running sequences are never preempted for the sake of a copy.
             if self.pool.free() == 0 {
                 self.cache.evict(1, &mut self.pool);
             }
             if let Some(destination) = self.pool.allocate() {
-                copies.push(BlockCopy { source, destination, tokens });
+                self.copies.push(BlockCopy { source, destination, tokens });
                 sequence.blocks.push(destination);
                 sequence.computed += tokens;
+            } else {
+                self.pool.release(source);
             }
         }
         sequence.found.get_or_insert(Found { cached: sequence.computed, evicted: found.evicted });
@@ -349,6 +429,12 @@ impl Scheduler {
 
     /// Hands what a sequence has computed to the cache and gives up its blocks.
     fn retire(&mut self, sequence: &mut Sequence) {
+        // What was to be copied into its last block is not there.
+        let is_into = |copy: &BlockCopy| sequence.blocks.contains(&copy.destination);
+        if let Some(at) = self.copies.iter().position(is_into) {
+            self.pool.release(self.copies.swap_remove(at).source);
+            sequence.computed = sequence.computed / BLOCK_SIZE * BLOCK_SIZE;
+        }
         self.cache.insert(&sequence.tokens[..sequence.computed], &sequence.blocks, &mut self.pool);
         for block in sequence.blocks.drain(..) {
             self.pool.release(block);
@@ -460,30 +546,32 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
-        /// Whatever arrives, is cancelled or drafted: every sequence ends with exactly the tokens that the model
+        #![proptest_config(ProptestConfig::with_cases(400))]
+        /// Whatever arrives, is cancelled, forked or drafted: every sequence ends with exactly the tokens that the model
         /// gives it alone, nothing starves, and no block is lost.
         #[test]
         fn serves_everyone_exactly(
             requests in prop::collection::vec((0usize..90, 1usize..20, 0u8..3, 0usize..6, any::<bool>()), 1..14),
             cancel in prop::collection::vec(any::<bool>(), 14),
             wrong_draft in any::<u8>(),
+            forks in any::<u32>(),
         ) {
             let mut scheduler = Scheduler::new(limits());
             let mut runner = Runner { blocks: vec![Vec::new(); limits().blocks] };
             let mut open: Vec<(SequenceId, Vec<u32>, usize, usize)> = Vec::new();
             let mut arrivals = requests.into_iter().enumerate();
             let mut steps = 0;
+            let mut copies = 1000..1008;
             loop {
                 let arrival = if steps % 2 == 0 { arrivals.next() } else { None };
                 if let Some((id, (prompt, generate, priority, cancel_after, shared))) = arrival {
                     let priority = [Priority::Interactive, Priority::Background, Priority::Batch][priority as usize];
                     let tokens: Vec<u32> = (0..=prompt).map(|i| if shared { i as u32 } else { (i * id) as u32 }).collect();
-                    if scheduler.add(id as u64, tokens.clone(), priority) {
+                    if scheduler.add(id as u64, tokens.clone(), priority, 3) {
                         let cancel_at = if cancel[id] { steps + cancel_after } else { usize::MAX };
                         open.push((id as u64, tokens, generate, cancel_at));
                     } else {
-                        prop_assert_eq!(scheduler.waiting(), limits().waiting);
+                        prop_assert!(scheduler.waiting() >= limits().waiting);
                     }
                 }
                 let cancelled: Vec<_> = open.iter().filter(|o| o.3 <= steps).map(|o| o.0).collect();
@@ -494,7 +582,8 @@ mod tests {
                 if open.is_empty() && arrivals.len() == 0 {
                     break;
                 }
-                for id in scheduler.decoding().collect::<Vec<_>>() {
+                let drafting = forks & (1 << (steps % 32)) == 0;
+                for id in scheduler.decoding().filter(|_| drafting).collect::<Vec<_>>() {
                     let mut tokens = scheduler.tokens(id).unwrap().to_vec();
                     let mut drafts = Vec::new();
                     for i in 0..3u8 {
@@ -512,8 +601,22 @@ mod tests {
                     let drafts = &entry.tokens[entry.tokens.len() - chosen.len().saturating_sub(1)..];
                     let agreed = drafts.iter().zip(&chosen).take_while(|(a, b)| a == b).count();
                     let accepted = if chosen.is_empty() { &[][..] } else { &chosen[..agreed + 1] };
-                    scheduler.commit(entry, accepted);
                     let index = open.iter().position(|o| o.0 == entry.sequence).unwrap();
+                    let (id, prompt, generate, _) = &open[index];
+                    if let ([next], true, false) = (accepted, drafts.is_empty(), drafting) {
+                        // The copy goes on with another token, which is as if it had been asked so.
+                        scheduler.commit(entry, &[]);
+                        let mut prompt = scheduler.tokens(*id).unwrap().to_vec();
+                        prompt.push(next + 1);
+                        if let Some(copy) = copies.next() && scheduler.fork(*id, copy) {
+                            scheduler.append(copy, next + 1);
+                            let generate = generate / 2;
+                            open.push((copy, prompt, generate, usize::MAX));
+                        }
+                        scheduler.append(entry.sequence, *next);
+                    } else {
+                        scheduler.commit(entry, accepted);
+                    }
                     let (id, prompt, generate, _) = &open[index];
                     let tokens = scheduler.tokens(*id).unwrap().to_vec();
                     let mut expected = prompt.clone();
@@ -543,7 +646,7 @@ mod tests {
         let mut runner = Runner { blocks: vec![Vec::new(); limits().blocks] };
         let prompt: Vec<u32> = (0..30).collect();
         for (id, expected) in [(1, 0), (2, 29)] {
-            assert!(scheduler.add(id, prompt.clone(), Priority::Interactive));
+            assert!(scheduler.add(id, prompt.clone(), Priority::Interactive, 1));
             let batch = scheduler.schedule();
             assert_eq!(scheduler.found(id), Some(Found { cached: expected, evicted: 0 }));
             let chosen = runner.run(&batch);
@@ -556,11 +659,11 @@ mod tests {
     fn a_long_prompt_does_not_hold_up_a_running_stream() {
         let mut scheduler = Scheduler::new(limits());
         let mut runner = Runner { blocks: vec![Vec::new(); limits().blocks] };
-        assert!(scheduler.add(1, vec![1, 2, 3], Priority::Interactive));
+        assert!(scheduler.add(1, vec![1, 2, 3], Priority::Interactive, 1));
         let batch = scheduler.schedule();
         let chosen = runner.run(&batch);
         scheduler.commit(&batch.entries[0], &chosen[0]);
-        assert!(scheduler.add(2, (0..200).collect(), Priority::Interactive));
+        assert!(scheduler.add(2, (0..200).collect(), Priority::Interactive, 1));
         for _ in 0..4 {
             let batch = scheduler.schedule();
             assert_eq!(batch.entries[0].sequence, 1);
@@ -587,9 +690,9 @@ mod tests {
             batch.entries.iter().map(|entry| (entry.sequence, entry.start)).collect::<Vec<_>>()
         };
         let shared: Vec<u32> = (0..200).collect();
-        assert!(scheduler.add(1, shared.clone(), Priority::Background));
+        assert!(scheduler.add(1, shared.clone(), Priority::Background, 1));
         assert_eq!(step(&mut scheduler), [(1, 0)]);
-        assert!(scheduler.add(2, shared[..60].to_vec(), Priority::Interactive));
+        assert!(scheduler.add(2, shared[..60].to_vec(), Priority::Interactive, 1));
         assert_eq!(step(&mut scheduler), [(2, 32)]);
         assert_eq!(step(&mut scheduler), [(2, 60)]);
         scheduler.finish(2);
@@ -600,10 +703,10 @@ mod tests {
     #[test]
     fn resizing_keeps_what_waits() {
         let mut scheduler = Scheduler::new(limits());
-        assert!(scheduler.add(1, (0..20).collect(), Priority::Interactive));
+        assert!(scheduler.add(1, (0..20).collect(), Priority::Interactive, 1));
         assert!(!scheduler.schedule().entries.is_empty());
         scheduler.finish(1);
-        assert!(scheduler.add(2, (0..100).collect(), Priority::Interactive));
+        assert!(scheduler.add(2, (0..100).collect(), Priority::Interactive, 1));
         scheduler.resize(Limits { blocks: 8, step_tokens: 16, shared_step_tokens: 16, ..limits() });
         assert_eq!((scheduler.blocks_total(), scheduler.blocks_used(), scheduler.waiting()), (8, 0, 1));
         let batch = scheduler.schedule();
@@ -625,9 +728,9 @@ mod tests {
             }
             batch.entries.iter().map(|entry| (entry.sequence, entry.tokens.len())).collect::<Vec<_>>()
         };
-        assert!(scheduler.add(1, (0..10).collect(), Priority::Interactive));
+        assert!(scheduler.add(1, (0..10).collect(), Priority::Interactive, 1));
         assert_eq!(step(&mut scheduler), [(1, 10)]);
-        assert!(scheduler.add(2, (100..200).collect(), Priority::Interactive));
+        assert!(scheduler.add(2, (100..200).collect(), Priority::Interactive, 1));
         assert_eq!(step(&mut scheduler), [(1, 1), (2, 19)]);
         scheduler.finish(1);
         assert_eq!(step(&mut scheduler), [(2, 32)]);
@@ -644,7 +747,7 @@ mod tests {
         let prompt = |id: u32| (0..40 + id * 97 % 240).map(|token| token * 31 + id).collect::<Vec<_>>();
         let mut finished = Vec::new();
         for id in 0..16 {
-            assert!(scheduler.add(u64::from(id), prompt(id), Priority::Interactive));
+            assert!(scheduler.add(u64::from(id), prompt(id), Priority::Interactive, 1));
         }
         for step in 1.. {
             let batch = scheduler.schedule();

@@ -1,7 +1,7 @@
 //! Ends an answer at a given text, which may arrive in pieces.
 
 /// Watches a stream of text for any of some stop texts.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct StopText {
     stops: Vec<String>,
     /// Text that may be the beginning of a stop text.

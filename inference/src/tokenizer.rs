@@ -244,7 +244,7 @@ fn byte_alphabet() -> FxHashMap<char, u8> {
 }
 
 /// Turns the bytes of a stream of tokens into text, holding back those of unfinished characters.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct TextStream {
     pending: Vec<u8>,
 }

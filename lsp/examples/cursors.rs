@@ -178,6 +178,7 @@ fn complete(
             sampling: Sampling::GREEDY,
             stop_tokens: prompt.stop_tokens,
             stop_texts: prompt.stop_texts,
+            beams: 1,
             priority: Priority::Batch,
         })?
         .collect_blocking()?;

@@ -35,7 +35,7 @@ use tracing::Instrument;
 use tree_sitter::Tree;
 
 use crate::{config::Config, documents::Snapshot};
-use answer::Answer;
+use answer::{Answer, Fitted};
 use explain::{Explain, Explained, Source, Stop};
 use flight::{Demand, Pilot};
 use line_tokens::LineTokens;
@@ -54,6 +54,10 @@ const ENGINE_GRACE: Duration = Duration::from_millis(1500);
 const MOST_FOLLOWED: usize = 4;
 /// Completions made ahead of need are short: most of them are never asked for.
 const AHEAD_TOKENS: usize = 32;
+/// Answers followed side by side with models of up to [`SMALL_MODEL_BYTES`], whose steps take a few milliseconds: the gain is
+/// in `evals/results/embedded.md`.
+const BEAMS: usize = 4;
+const SMALL_MODEL_BYTES: usize = 256 << 20;
 
 /// What made the editor ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,7 +259,9 @@ impl Completer {
             Look::Answered(..) => None,
         });
         let prepared = prepared.await??;
-        let request = Request { max_tokens: 0, constraint: None, ..self.request(&ask, &prepared.prompt, 0) };
+        let Prepared { prompt, shape, .. } = &*prepared;
+        let request =
+            Request { max_tokens: 0, constraint: None, ..self.request(&ask, prompt, *shape, 0) };
         let output = self.backend.submit(request).ok()?.collect().await.ok()?;
         let cached = output.stats.cached_tokens;
         self.prompts.note(&prepared.site.key, &prepared.prompt, &output.stats);
@@ -389,7 +395,7 @@ impl Completer {
         }
     }
 
-    fn request(&self, ask: &Ask, prompt: &Prompt, number: usize) -> Request {
+    fn request(&self, ask: &Ask, prompt: &Prompt, shape: Shape, number: usize) -> Request {
         let answer = prompt::budgets(&ask.config, self.context_length).answer;
         Request {
             prompt: prompt.tokens.clone(),
@@ -402,7 +408,19 @@ impl Completer {
             stop_tokens: prompt.stop_tokens.clone(),
             stop_texts: prompt.stop_texts.clone(),
             constraint: (!prompt.literal.is_empty()).then(|| Constraint::literal(&prompt.literal)),
+            beams: if number == 0 { self.beams(&ask.config, prompt, shape) } else { 1 },
             priority: ask.priority,
+        }
+    }
+
+    /// Answers to follow side by side: a short one is worth a search where a step takes little time.
+    fn beams(&self, config: &Config, prompt: &Prompt, shape: Shape) -> usize {
+        let is_short = shape == Shape::SingleLine && prompt.style == PromptStyle::Fim;
+        match config.beams {
+            _ if !is_short => 1,
+            0 if self.backend.model().gguf().byte_length() <= SMALL_MODEL_BYTES => BEAMS,
+            0 => 1,
+            beams => beams,
         }
     }
 
@@ -416,7 +434,7 @@ impl Completer {
         let give_up = Instant::now() + Duration::from_millis(ask.config.deadline_ms) + ENGINE_GRACE;
         let mut generations = Vec::new();
         for number in 0..wanted(ask) {
-            match self.backend.submit(self.request(ask, &prepared.prompt, number)) {
+            match self.backend.submit(self.request(ask, &prepared.prompt, prepared.shape, number)) {
                 Ok(generation) => generations.push(generation),
                 // One answer is better than an error because a second one did not fit.
                 Err(_) if number > 0 => break,
@@ -456,8 +474,9 @@ impl Completer {
         let snapshot = self.workspace.snapshot();
         for (number, answer) in answers.iter().enumerate() {
             let known = Some(Known { path: &prepared.site.path, snapshot: &snapshot });
-            let around = Around { known, ..prepared.around(&ask.config, answer.stop) };
-            let (text, steps) = postprocess(&answer.text, &around);
+            let Fitted { text, steps, confidence } = answer.fitted(|text, stop| {
+                postprocess(text, &Around { known, ..prepared.around(&ask.config, stop) })
+            });
             let asked_what_is_not_there = steps.iter().any(|step| step.step == MEMBERS);
             if number == 0 {
                 answer.describe(&mut explain);
@@ -467,7 +486,6 @@ impl Completer {
             if text.is_empty() || texts.contains(&text) {
                 continue;
             }
-            let confidence = answer.confidence();
             if confidence < least_confidence {
                 is_withheld = true;
                 explain.postprocessing.push(Step {

@@ -31,6 +31,8 @@ pub struct Config {
     pub context_tokens: usize,
     pub multi_line: MultiLine,
     pub alternatives: usize,
+    /// 0 leaves it to the model's size.
+    pub beams: usize,
     /// Percent. Measured by replaying files key by key: `evals/results/confidence.md`.
     pub least_confidence: usize,
     pub warm_up: bool,
@@ -107,6 +109,7 @@ impl Default for Config {
             context_tokens: 512,
             multi_line: MultiLine::Auto,
             alternatives: 3,
+            beams: 0,
             least_confidence: 40,
             warm_up: true,
             prefetch: true,
@@ -246,6 +249,11 @@ const FIELDS: &[Field] = &[
         key: "alternatives",
         kind: Kind::Integer { min: 1, max: 8 },
         description: "How many different completions are offered when asked for explicitly.",
+    },
+    Field {
+        key: "beams",
+        kind: Kind::Integer { min: 0, max: 8 },
+        description: "How many answers of one line are followed side by side to find the likeliest whole one that fits; 1             takes the likeliest token at each place. 0 follows 4 with small models, such as the embedded one, and 1 with others.",
     },
     Field {
         key: "leastConfidence",

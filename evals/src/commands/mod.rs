@@ -95,6 +95,10 @@ pub struct EngineArguments {
     /// Whether the engine guesses tokens that repeat; the answers are the same either way.
     #[arg(long, value_enum, default_value = "on")]
     speculation: Switch,
+    /// Answers that the engine follows side by side to find the likeliest whole one, where it does not sample; 1 takes the
+    /// likeliest token at each place.
+    #[arg(long, default_value = "1", value_name = "N")]
+    beams: NonZeroUsize,
     /// The model asked for at a server; by default the first that it lists.
     #[arg(long, value_name = "NAME")]
     server_model: Option<String>,
@@ -134,6 +138,7 @@ impl EngineArguments {
                 Switch::On => Speculation::default(),
                 Switch::Off => Speculation::Off,
             },
+            beams: self.beams.get(),
             parallel: self.parallel.get(),
             server: http::Settings { model: self.server_model.clone(), key },
         };

@@ -23,7 +23,10 @@ use lacuna_inference::{
 
 /// Where completions come from.
 pub enum Generator {
-    Engine(Box<Engine>),
+    Engine {
+        engine: Box<Engine>,
+        beams: usize,
+    },
     /// OpenAI-compatible or llama.cpp-compatible.
     Server(http::Server),
 }
@@ -35,6 +38,8 @@ pub struct Options {
     /// 0 takes one for each processor.
     pub threads: usize,
     pub speculation: Speculation,
+    /// Answers that the engine follows side by side where it is greedy.
+    pub beams: usize,
     /// Completions made at the same time.
     pub parallel: usize,
     pub server: http::Settings,
@@ -46,6 +51,7 @@ impl Default for Options {
             device: Device::default(),
             threads: 0,
             speculation: Speculation::default(),
+            beams: 1,
             parallel: 1,
             server: http::Settings::default(),
         }
@@ -167,19 +173,20 @@ impl Generator {
         if model.starts_with("http://") {
             return Ok(Self::Server(http::Server::new(model, &options.server)?));
         }
+        let beams = options.beams;
         let options = EngineOptions {
             device: options.device,
             threads: options.threads,
             speculation: options.speculation,
-            cache_tokens: options.parallel * CACHE_TOKENS,
+            cache_tokens: options.parallel * beams * CACHE_TOKENS,
             ..EngineOptions::default()
         };
-        Ok(Self::Engine(Box::new(Engine::start(open_model(model)?, options)?)))
+        Ok(Self::Engine { engine: Box::new(Engine::start(open_model(model)?, options)?), beams })
     }
 
     pub fn facts(&self, source: &str) -> Result<ModelFacts> {
         Ok(match self {
-            Self::Engine(engine) => {
+            Self::Engine { engine, .. } => {
                 let status = engine.status();
                 ModelFacts::of(engine.model(), source, status.device, status.threads)?
             }
@@ -197,21 +204,21 @@ impl Generator {
 
     /// Whether an answer in a chat can be begun for the model; a server's template closes it.
     pub fn begins_answers(&self) -> bool {
-        matches!(self, Self::Engine(_))
+        matches!(self, Self::Engine { .. })
     }
 
     /// Whether `auto` means chat for this model.
     pub fn prefers_chat(&self) -> bool {
         match self {
-            Self::Engine(engine) => engine.model().default_prompt_style() == PromptStyle::Chat,
+            Self::Engine { engine, .. } => engine.model().default_prompt_style() == PromptStyle::Chat,
             Self::Server(_) => false,
         }
     }
 
     /// Runs one request to its end.
     pub fn generate(&self, ask: &Ask) -> Result<Generated> {
-        let engine = match self {
-            Self::Engine(engine) => engine,
+        let (engine, beams) = match self {
+            Self::Engine { engine, beams } => (engine, *beams),
             Self::Server(server) => return server.generate(ask),
         };
         let started = Instant::now();
@@ -276,6 +283,7 @@ impl Generator {
                 stop_tokens,
                 stop_texts: ask.stops.clone(),
                 constraint: None,
+                beams,
                 priority: Priority::Batch,
             })?
             .collect_blocking()?;

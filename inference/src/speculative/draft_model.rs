@@ -97,7 +97,7 @@ impl DraftModel {
             let known = |token: &u32| (*token as usize) < self.vocabulary;
             let fits = *length > 0 && tokens.len() + length < self.context && tokens.iter().all(known);
             // One that finds no place is not drafted for.
-            let _ = fits && self.scheduler.add(id, tokens.to_vec(), Priority::Interactive);
+            let _ = fits && self.scheduler.add(id, tokens.to_vec(), Priority::Interactive, 1);
         }
         while !self.scheduler.is_idle() {
             let batch = self.scheduler.schedule();

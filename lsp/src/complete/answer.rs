@@ -1,11 +1,11 @@
 //! What the engine wrote: read until the rest could not be shown.
 
-use lacuna_inference::{EngineError, Event, Generation, RequestStats};
+use lacuna_inference::{Alternative, EngineError, Event, Generation, RequestStats};
 
 use super::{
     explain::{Explain, Stop},
     flight::Pilot,
-    postprocess::{self, Around},
+    postprocess::{self, Around, Step},
     prompt::Prompt,
 };
 
@@ -14,12 +14,50 @@ pub struct Answer {
     pub text: String,
     pub stop: Stop,
     pub stats: RequestStats,
+    /// What a search found beside it, the likelier first.
+    pub others: Vec<Other>,
 }
+
+/// An answer that is less likely as a whole.
+pub struct Other {
+    pub text: String,
+    pub stop: Stop,
+    pub confidence: f32,
+}
+
+/// An answer as it can be shown.
+pub struct Fitted {
+    pub text: String,
+    pub steps: Vec<Step>,
+    pub confidence: f32,
+}
+
+/// Less likely answers that are looked at: each is parsed.
+const MOST_OTHERS: usize = 8;
 
 impl Answer {
     /// Geometric mean of the probabilities of the generated tokens, from 0 to 1.
     pub fn confidence(&self) -> f32 {
         self.stats.mean_log_probability.map_or(0.0, f32::exp)
+    }
+
+    /// The likeliest of its texts with which nothing is wrong; the likeliest of all where none is left. `process` is the
+    /// post-processing.
+    pub fn fitted(&self, process: impl Fn(&str, Stop) -> (String, Vec<Step>)) -> Fitted {
+        let (text, steps) = process(&self.text, self.stop);
+        let first = Fitted { text, steps, confidence: self.confidence() };
+        if postprocess::is_sound(&first.steps) {
+            return first;
+        }
+        for other in self.others.iter().take(MOST_OTHERS) {
+            let (text, mut steps) = process(&other.text, other.stop);
+            if postprocess::is_sound(&steps) && !text.is_empty() {
+                let why = "something was wrong with a likelier one";
+                steps.insert(0, Step { step: "another answer", why, removed: self.text.clone() });
+                return Fitted { text, steps, confidence: other.confidence };
+            }
+        }
+        first
     }
 
     pub fn describe(&self, explain: &mut Explain) {
@@ -29,6 +67,7 @@ impl Answer {
         explain.stop_reason = Some(self.stop);
         explain.mean_log_probability = stats.mean_log_probability;
         explain.cached_tokens = Some(stats.cached_tokens);
+        explain.beams = Some(stats.beams);
         explain.drafted_tokens = Some(stats.drafted_tokens);
         explain.accepted_tokens = Some(stats.accepted_tokens);
         explain.milliseconds.queue = stats.queue_ms;
@@ -69,9 +108,16 @@ pub async fn read(
                 generation.stop();
                 ended.get_or_insert(end);
             }
-            Event::Finished { reason, text, stats } => {
+            Event::Finished { reason, text, alternatives, stats } => {
                 raw.push_str(&text);
-                return Ok(Answer { text: prompt.join(&raw), stop: ended.unwrap_or(reason.into()), stats });
+                let other = |other: Alternative| Other {
+                    text: prompt.join(&other.text),
+                    stop: other.reason.into(),
+                    confidence: other.mean_log_probability.map_or(0.0, f32::exp),
+                };
+                let others = alternatives.into_iter().map(other).collect();
+                let stop = ended.unwrap_or(reason.into());
+                return Ok(Answer { text: prompt.join(&raw), stop, stats, others });
             }
             Event::Failed(error) => return Err(error),
         }

@@ -50,6 +50,8 @@ pub struct Explain {
     /// Why it did not have more of them; `null` when it lacked only what was typed since.
     pub cache_miss: Option<CacheMiss>,
     pub generated_tokens: usize,
+    /// Answers that the engine followed side by side.
+    pub beams: Option<usize>,
     pub drafted_tokens: Option<usize>,
     pub accepted_tokens: Option<usize>,
     pub stop_reason: Option<Stop>,

@@ -68,6 +68,8 @@ type StepFunction = fn(&str, &Around<'_>) -> Change;
 
 /// The step that looks members up.
 pub const MEMBERS: &str = "members";
+/// Steps that cut what is wrong, not what is superfluous: an answer that they leave alone is preferred.
+const WRONG: [&str; 6] = ["repetition", "echo", "following lines", "syntax", MEMBERS, "worth showing"];
 
 const STEPS: &[(&str, StepFunction)] = &[
     ("characters", characters),
@@ -108,6 +110,11 @@ pub fn postprocess(raw: &str, around: &Around<'_>) -> (String, Vec<Step>) {
         }
     }
     (text, taken)
+}
+
+/// Whether nothing in an answer was wrong that went through `steps`.
+pub fn is_sound(steps: &[Step]) -> bool {
+    steps.iter().all(|step| !WRONG.contains(&step.step))
 }
 
 /// What is in `before` and not in `after`, for people: the cut end, or all of it.
