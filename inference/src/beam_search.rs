@@ -179,10 +179,7 @@ impl BeamSearch {
             if continued.contains(&parent) {
                 let copy = *next_id;
                 *next_id += 1;
-                // Without a free block there is one answer less.
-                if !scheduler.fork(beam.sequence, copy) {
-                    continue;
-                }
+                scheduler.fork(beam.sequence, copy);
                 beam.sequence = copy;
             }
             continued.push(parent);

@@ -529,6 +529,7 @@ impl Worker {
                 continue;
             }
             if let (Some(search), StepResult::Logits(logits)) = (&mut active.search, &result) {
+                active.first_token.get_or_insert_with(Instant::now);
                 self.scheduler.commit(entry, &[]);
                 let logits = &logits[rows.start * vocabulary..(rows.start + 1) * vocabulary];
                 if let Some(answer) = search.answer(entry.sequence) {

@@ -19,7 +19,7 @@ pub mod kv_cache;
 mod model;
 pub mod models;
 mod request;
-mod runner;
+pub mod runner;
 pub mod sampler;
 pub mod scheduler;
 pub mod speculative;

@@ -184,27 +184,28 @@ impl Scheduler {
         true
     }
 
-    /// Makes `id` a copy of `of`, to which other tokens can be appended; they share full blocks. `false`, and no copy,
-    /// when no block is free for the part of one.
-    #[must_use]
-    pub fn fork(&mut self, of: SequenceId, id: SequenceId) -> bool {
+    /// Makes `id` a copy of `of`, to which other tokens can be appended; they share full blocks. Without a free block for
+    /// the part of one the copy waits, as if it had had to give way.
+    pub fn fork(&mut self, of: SequenceId, id: SequenceId) {
         let Some(original) = self.running.iter().find(|sequence| sequence.id == of) else {
-            // It gave up its blocks: so does the copy.
-            let waiting = self.waiting.iter().position(|sequence| sequence.id == of);
-            if let Some(at) = waiting {
+            if let Some(at) = self.waiting.iter().position(|sequence| sequence.id == of) {
                 self.waiting.insert(at + 1, Sequence { id, ..self.waiting[at].clone() });
             }
-            return waiting.is_some();
+            return;
         };
         let mut copy = Sequence { id, drafts: Vec::new(), ..original.clone() };
         let (full, tokens) = (copy.computed / BLOCK_SIZE, copy.computed % BLOCK_SIZE);
-        let source = copy.blocks.get(full).copied();
+        let part = copy.blocks.get(full).copied().filter(|_| tokens > 0);
         copy.blocks.truncate(full);
-        if let Some(source) = source.filter(|_| tokens > 0) {
+        if let Some(source) = part {
             if self.pool.free() == 0 {
                 self.cache.evict(1, &mut self.pool);
             }
-            let Some(destination) = self.pool.allocate() else { return false };
+            let Some(destination) = self.pool.allocate() else {
+                (copy.computed, copy.blocks) = (0, Vec::new());
+                self.wait_again(copy);
+                return;
+            };
             self.pool.retain(source);
             self.copies.push(BlockCopy { source, destination, tokens });
             copy.blocks.push(destination);
@@ -213,7 +214,6 @@ impl Scheduler {
             self.pool.retain(block);
         }
         self.running.push(copy);
-        true
     }
 
     /// Adds a token to a sequence all of whose tokens were computed.
@@ -249,9 +249,7 @@ impl Scheduler {
 
     /// The next step's work; empty when there is none.
     pub fn schedule(&mut self) -> Batch {
-        for copy in self.copies_in_flight.drain(..) {
-            self.pool.release(copy.source);
-        }
+        self.release_copied();
         let mut batch = Batch::default();
         let best = self.running.iter().chain(&self.waiting).map(|sequence| sequence.priority).min();
         let Some(best) = best else { return batch };
@@ -283,6 +281,13 @@ impl Scheduler {
             self.copies_in_flight.clone_from(&batch.copies);
         }
         batch
+    }
+
+    /// The last batch was computed: what its copies read may go.
+    fn release_copied(&mut self) {
+        for copy in self.copies_in_flight.drain(..) {
+            self.pool.release(copy.source);
+        }
     }
 
     /// Sequences that the running ones may come to be.
@@ -423,6 +428,11 @@ impl Scheduler {
     fn preempt(&mut self, index: usize) {
         let mut sequence = self.running.remove(index);
         self.retire(&mut sequence);
+        self.wait_again(sequence);
+    }
+
+    /// Before those that have not run yet.
+    fn wait_again(&mut self, sequence: Sequence) {
         let at = self.waiting.iter().position(|other| other.priority >= sequence.priority);
         self.waiting.insert(at.unwrap_or(self.waiting.len()), sequence);
     }
@@ -484,8 +494,9 @@ impl Scheduler {
         *self = Self { waiting, ..Self::new(limits) };
     }
 
-    /// Empties the prefix cache; running sequences keep their blocks.
+    /// Empties the prefix cache; running sequences keep their blocks. Only between steps.
     pub fn clear_cache(&mut self) {
+        self.release_copied();
         self.cache.clear(&mut self.pool);
     }
 }
@@ -608,7 +619,8 @@ mod tests {
                         scheduler.commit(entry, &[]);
                         let mut prompt = scheduler.tokens(*id).unwrap().to_vec();
                         prompt.push(next + 1);
-                        if let Some(copy) = copies.next() && scheduler.fork(*id, copy) {
+                        if let Some(copy) = copies.next() {
+                            scheduler.fork(*id, copy);
                             scheduler.append(copy, next + 1);
                             let generate = generate / 2;
                             open.push((copy, prompt, generate, usize::MAX));

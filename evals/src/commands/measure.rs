@@ -254,7 +254,8 @@ impl CrossFile {
                 };
                 let lacuna = peer::find_lacuna(self.lacuna);
                 let (model, threads) = (self.common.model.as_str(), self.engine.threads);
-                let editor = cross_file::Editor { lacuna: &lacuna, model, threads, root };
+                let beams = self.engine.beams.map(std::num::NonZeroUsize::get);
+                let editor = cross_file::Editor { lacuna: &lacuna, model, threads, beams, root };
                 let facts = ModelFacts::read(&self.common.model)?;
                 let mut run = start("crossfile", &self.common, facts, &settings, &self.engine, &source)?;
                 let cases = cross_file::through_editor(&holes, &editor, &settings, &mut run)?;

@@ -96,9 +96,10 @@ pub struct EngineArguments {
     #[arg(long, value_enum, default_value = "on")]
     speculation: Switch,
     /// Answers that the engine follows side by side to find the likeliest whole one, where it does not sample; 1 takes the
-    /// likeliest token at each place.
-    #[arg(long, default_value = "1", value_name = "N")]
-    beams: NonZeroUsize,
+    /// likeliest token at each place. By default 1, and the language server's own choice where that is asked.
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub beams: Option<NonZeroUsize>,
     /// The model asked for at a server; by default the first that it lists.
     #[arg(long, value_name = "NAME")]
     server_model: Option<String>,
@@ -138,7 +139,7 @@ impl EngineArguments {
                 Switch::On => Speculation::default(),
                 Switch::Off => Speculation::Off,
             },
-            beams: self.beams.get(),
+            beams: self.beams.map_or(1, NonZeroUsize::get),
             parallel: self.parallel.get(),
             server: http::Settings { model: self.server_model.clone(), key },
         };

@@ -27,6 +27,8 @@ pub struct Editor<'a> {
     pub model: &'a str,
     /// 0 takes one for each processor.
     pub threads: usize,
+    /// Answers followed side by side; `None` leaves it to the server.
+    pub beams: Option<usize>,
     /// The repository that the holes were made from.
     pub root: &'a Path,
 }
@@ -51,6 +53,7 @@ pub fn through_editor(
             settings: json!({
                 "model": editor.model, "contextTokens": context_tokens, "maxTokens": settings.max_tokens,
                 "deadlineMs": PATIENCE.as_millis() as u64, "threads": editor.threads,
+                "beams": editor.beams.unwrap_or(0),
             }),
         };
         let mut peer = Peer::start(&start)?;
