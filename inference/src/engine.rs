@@ -17,7 +17,8 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::{
-    Backend, EngineError, Event, Generation, Model, Priority, Request, RequestStats, StopReason,
+    Backend, Constraint, EngineError, Event, Generation, Model, Priority, Request, RequestStats, StopReason,
+    closers::Verdict,
     cpu::{attention::KvPrecision, threads::give_way},
     cuda::GpuError,
     kv_cache::BLOCK_SIZE,
@@ -275,12 +276,19 @@ struct Active {
     /// Tokens in that sum.
     scored_tokens: usize,
     stats: RequestStats,
+    /// The device's choice was a closer that must not come: the step is computed again, with logits.
+    choose_again: bool,
 }
 
 impl Active {
     /// Nobody waits for the answer any more.
     fn is_abandoned(&self) -> bool {
         self.events.is_closed() || self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of its constraint's literal that are still to come.
+    fn hidden_bytes(&self) -> usize {
+        self.request.constraint.as_ref().map_or(0, Constraint::hidden_bytes)
     }
 
     /// Work on it need not end early: somebody waits, and nobody who goes before.
@@ -423,6 +431,7 @@ impl Worker {
             log_probability_sum: 0.0,
             scored_tokens: 0,
             stats,
+            choose_again: false,
             request,
         });
     }
@@ -463,7 +472,7 @@ impl Worker {
             !active.iter().any(|active| in_batch(active.id) && active.is_wanted(arriving))
         };
         let decodes = batch.entries.iter().all(|entry| entry.logits.start == 0 && !entry.logits.is_empty());
-        let needs_logits = active.iter().any(|active| active.request.needs_logits());
+        let needs_logits = active.iter().any(|active| active.request.needs_logits() || active.choose_again);
         let wanted = if needs_logits { Wanted::Logits } else { Wanted::Likeliest };
         let result = match runner.forward(&batch, wanted, &abandoned) {
             Ok(Some(result)) => result,
@@ -510,6 +519,12 @@ impl Worker {
                         let logits = &logits[row * vocabulary..(row + 1) * vocabulary];
                         choose(active, self.model.tokenizer(), logits, &mut self.masked)
                     }
+                    StepResult::Likeliest(choices)
+                        if forbids(active, self.model.tokenizer(), choices[row]) =>
+                    {
+                        active.choose_again = true;
+                        break;
+                    }
                     StepResult::Likeliest(choices) => choices[row],
                 };
                 accepted.push(choice.token);
@@ -518,6 +533,9 @@ impl Worker {
                 if reason.is_some() || drafts.get(index) != Some(&choice.token) {
                     break;
                 }
+            }
+            if accepted.is_empty() {
+                continue;
             }
             active.stats.drafted_tokens += drafts.len();
             active.stats.accepted_tokens += accepted.len() - 1;
@@ -701,17 +719,39 @@ fn load_draft_model(
     draft.map(|draft| DraftModel::new(draft, model, options, context, RUNNING_LIMIT)).transpose()
 }
 
-/// The next token from its row of logits, among those that the request's constraint allows. A constraint that no
-/// token fits is given up.
+/// The next token from its row of logits, among those that the request's constraint allows and that close nothing that
+/// is not open. A constraint that no token fits is given up.
 fn choose(active: &mut Active, tokenizer: &Tokenizer, logits: &[f32], masked: &mut Vec<f32>) -> Choice {
-    if let Some(constraint) = &active.request.constraint {
-        if constraint.mask(tokenizer.vocabulary(), &active.request.stop_tokens, logits, masked) {
-            return active.sampler.choose(masked);
-        }
+    active.choose_again = false;
+    masked.clear();
+    if let Some(constraint) = &active.request.constraint
+        && !constraint.mask(tokenizer.vocabulary(), &active.request.stop_tokens, logits, masked)
+    {
         active.request.constraint = None;
         active.stats.constraint_dropped = true;
+        masked.clear();
     }
-    active.sampler.choose(logits)
+    let choice = active.sampler.choose(if masked.is_empty() { logits } else { masked });
+    if !forbids(active, tokenizer, choice) {
+        return choice;
+    }
+    if masked.is_empty() {
+        masked.extend_from_slice(logits);
+    }
+    let hidden = active.hidden_bytes();
+    let closers = active.request.closers.as_ref();
+    if closers.is_some_and(|closers| closers.mask(tokenizer.vocabulary(), hidden, masked)) {
+        return active.sampler.choose(masked);
+    }
+    active.request.closers = None;
+    choice
+}
+
+/// Whether a token would close what is not open.
+fn forbids(active: &Active, tokenizer: &Tokenizer, choice: Choice) -> bool {
+    let bytes = tokenizer.token_bytes(choice.token);
+    let bytes = &bytes[active.hidden_bytes().min(bytes.len())..];
+    active.request.closers.as_ref().is_some_and(|closers| closers.verdict(bytes) == Verdict::Forbidden)
 }
 
 /// Takes a new token into the answer. Returns why the answer ends with it, if it does.
@@ -730,15 +770,23 @@ fn emit(
     let bytes = tokenizer.token_bytes(token);
     let hidden = active.request.constraint.as_mut().map_or(0, |constraint| constraint.advance(bytes));
     active.request.constraint.take_if(|constraint| constraint.is_fulfilled());
-    if hidden == 0 || hidden < bytes.len() {
+    let mut shown = &bytes[hidden..];
+    let verdict = active.request.closers.as_mut().map(|closers| closers.advance(shown));
+    let is_closed = matches!(verdict, Some(Verdict::Ends(_)));
+    if let Some(Verdict::Ends(at)) = verdict {
+        shown = &shown[..at];
+    }
+    if !shown.is_empty() || hidden == 0 && !is_closed {
         active.log_probability_sum += f64::from(log_probability);
         active.scored_tokens += 1;
     }
-    let completed = active.text.push(&bytes[hidden..]);
+    let completed = active.text.push(shown);
     let (text, stopped) = active.stop_text.push(&completed);
     let _ = active.events.try_send(Event::Token { id: token, text, log_probability });
     if stopped {
         Some(StopReason::StopText)
+    } else if is_closed {
+        Some(StopReason::Closed)
     } else if active.stats.generated_tokens >= active.request.max_tokens {
         Some(StopReason::MaxTokens)
     } else if context_full {

@@ -5,6 +5,7 @@
 
 mod backend;
 pub mod chat;
+mod closers;
 mod constraint;
 pub mod cpu;
 pub mod cuda;
@@ -27,6 +28,7 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use backend::Backend;
+pub use closers::{Closers, Lexicon};
 pub use constraint::Constraint;
 pub use engine::{Engine, EngineOptions, EngineStatus};
 pub use facts::{FimFacts, ModelFacts, TensorTotals, TokenizerFacts};

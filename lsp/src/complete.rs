@@ -3,6 +3,7 @@
 
 mod answer;
 mod cache_miss;
+mod closers;
 pub mod context;
 pub mod explain;
 mod flight;
@@ -27,7 +28,7 @@ use std::{
 use futures_util::FutureExt;
 use lacuna_indexer::{RecentEdit, Workspace};
 use lacuna_inference::{
-    Backend, Constraint, EngineError, Priority, PromptStyle, Request, Sampling, milliseconds,
+    Backend, Closers, Constraint, EngineError, Priority, PromptStyle, Request, Sampling, milliseconds,
 };
 use ropey::Rope;
 use tokio::sync::{Semaphore, oneshot};
@@ -122,6 +123,8 @@ struct Prepared {
     site: Site,
     shape: Shape,
     prompt: Prompt,
+    /// What the answer may close; `None` where that is not sure.
+    closers: Option<Closers>,
     explain: Explain,
 }
 
@@ -255,7 +258,7 @@ impl Completer {
             Look::Answered(..) => None,
         });
         let prepared = prepared.await??;
-        let request = Request { max_tokens: 0, constraint: None, ..self.request(&ask, &prepared.prompt, 0) };
+        let request = Request { max_tokens: 0, constraint: None, ..self.request(&ask, &prepared, 0) };
         let output = self.backend.submit(request).ok()?.collect().await.ok()?;
         let cached = output.stats.cached_tokens;
         self.prompts.note(&prepared.site.key, &prepared.prompt, &output.stats);
@@ -341,7 +344,13 @@ impl Completer {
                     PromptStyle::Fim => "fim",
                     PromptStyle::Chat => "chat",
                 });
-                Layout::Model(Box::new(Prepared { site, shape, prompt, explain }))
+                let closers = match (prompt.style, site.language, &site.tree) {
+                    (PromptStyle::Fim, Some(language), Some(tree)) => {
+                        closers::at_cursor(language, &site.text, site.offset, tree)
+                    }
+                    _ => None,
+                };
+                Layout::Model(Box::new(Prepared { site, shape, prompt, closers, explain }))
             }
             Err(problem) => {
                 explain.outcome = format!("nothing: {problem}");
@@ -389,7 +398,8 @@ impl Completer {
         }
     }
 
-    fn request(&self, ask: &Ask, prompt: &Prompt, number: usize) -> Request {
+    fn request(&self, ask: &Ask, prepared: &Prepared, number: usize) -> Request {
+        let Prepared { prompt, closers, .. } = prepared;
         let answer = prompt::budgets(&ask.config, self.context_length).answer;
         Request {
             prompt: prompt.tokens.clone(),
@@ -402,6 +412,7 @@ impl Completer {
             stop_tokens: prompt.stop_tokens.clone(),
             stop_texts: prompt.stop_texts.clone(),
             constraint: (!prompt.literal.is_empty()).then(|| Constraint::literal(&prompt.literal)),
+            closers: closers.clone(),
             priority: ask.priority,
         }
     }
@@ -416,7 +427,7 @@ impl Completer {
         let give_up = Instant::now() + Duration::from_millis(ask.config.deadline_ms) + ENGINE_GRACE;
         let mut generations = Vec::new();
         for number in 0..wanted(ask) {
-            match self.backend.submit(self.request(ask, &prepared.prompt, number)) {
+            match self.backend.submit(self.request(ask, prepared, number)) {
                 Ok(generation) => generations.push(generation),
                 // One answer is better than an error because a second one did not fit.
                 Err(_) if number > 0 => break,

@@ -276,6 +276,7 @@ impl Generator {
                 stop_tokens,
                 stop_texts: ask.stops.clone(),
                 constraint: None,
+                closers: None,
                 priority: Priority::Batch,
             })?
             .collect_blocking()?;
