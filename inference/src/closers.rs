@@ -10,7 +10,7 @@ use crate::token_bytes::TokenBytes;
 /// How a family of languages writes what hides brackets.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Lexicon {
-    /// What a comment to the end of its line begins with.
+    /// What a comment to the end of its line begins with; empty where there are none.
     pub line_comment: &'static str,
     /// What other comments begin and end with, two bytes each.
     pub block_comment: Option<[[u8; 2]; 2]>,
@@ -144,7 +144,7 @@ impl Closers {
         let previous = std::mem::replace(&mut self.previous, byte);
         let two = [previous, byte];
         let lexicon = self.lexicon;
-        if two.ends_with(lexicon.line_comment.as_bytes()) {
+        if !lexicon.line_comment.is_empty() && two.ends_with(lexicon.line_comment.as_bytes()) {
             return self.switch(Mode::LineComment);
         }
         if lexicon.block_comment.is_some_and(|[start, _]| start == two) {
