@@ -67,15 +67,22 @@ impl BeamSearch {
         self.live.iter().any(|beam| beam.sequence == sequence)
     }
 
-    /// The answer that a sequence stands for, so that its constraint can be applied to its logits.
-    pub fn answer(&mut self, sequence: SequenceId) -> Option<&mut Answer> {
-        self.live.iter_mut().find(|beam| beam.sequence == sequence).map(|beam| &mut beam.answer)
-    }
-
     /// Takes the logits of what comes next in a sequence.
-    pub fn record(&mut self, sequence: SequenceId, logits: &[f32]) {
-        if let Some(beam) = self.live.iter_mut().find(|beam| beam.sequence == sequence) {
-            beam.next = top(logits, LOOKED_AT * self.width);
+    pub fn record(
+        &mut self,
+        sequence: SequenceId,
+        logits: &[f32],
+        request: &Request,
+        tokenizer: &Tokenizer,
+        masked: &mut Vec<f32>,
+    ) {
+        let Some(beam) = self.live.iter_mut().find(|beam| beam.sequence == sequence) else { return };
+        let allowed = beam.answer.allowed(&request.stop_tokens, tokenizer, logits, masked);
+        let likeliest = top(allowed, LOOKED_AT * self.width);
+        let may_come = |choice: &Choice| !beam.answer.forbids(tokenizer, choice.token);
+        beam.next = likeliest.iter().copied().filter(may_come).collect();
+        if beam.next.is_empty() {
+            beam.next = likeliest;
         }
     }
 
@@ -130,7 +137,10 @@ impl BeamSearch {
                         let text = beam.text.clone() + &text;
                         let (sequence, next) = (beam.sequence, Vec::new());
                         let choices = choices();
-                        kept.push((parent, Beam { sequence, choices, text, answer, score, is_likeliest, next }));
+                        kept.push((
+                            parent,
+                            Beam { sequence, choices, text, answer, score, is_likeliest, next },
+                        ));
                     }
                     continue;
                 }
@@ -162,12 +172,7 @@ impl BeamSearch {
     }
 
     /// Makes the sequences of the scheduler those of `kept`, each of which continues the answer of that number.
-    fn replace(
-        &mut self,
-        kept: Vec<(usize, Beam)>,
-        scheduler: &mut Scheduler,
-        next_id: &mut SequenceId,
-    ) {
+    fn replace(&mut self, kept: Vec<(usize, Beam)>, scheduler: &mut Scheduler, next_id: &mut SequenceId) {
         for (parent, beam) in self.live.iter().enumerate() {
             if kept.iter().all(|(other, _)| *other != parent) {
                 scheduler.finish(beam.sequence);

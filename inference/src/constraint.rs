@@ -70,6 +70,11 @@ impl Constraint {
         String::from_utf8_lossy(hidden).into_owned()
     }
 
+    /// How many bytes of the literal are still to come.
+    pub(crate) fn hidden_bytes(&self) -> usize {
+        self.hidden
+    }
+
     /// Nothing more is demanded.
     pub fn is_fulfilled(&self) -> bool {
         match self.then {

@@ -7,6 +7,7 @@ mod answer;
 mod backend;
 mod beam_search;
 pub mod chat;
+mod closers;
 mod constraint;
 pub mod cpu;
 pub mod cuda;
@@ -29,14 +30,15 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use backend::Backend;
+pub use closers::{Closers, Lexicon};
 pub use constraint::Constraint;
 pub use engine::{Engine, EngineOptions, EngineStatus};
 pub use facts::{FimFacts, ModelFacts, TensorTotals, TokenizerFacts};
 pub use healing::Healed;
 pub use model::{Model, ModelSource, PromptStyle};
 pub use request::{
-    Alternative, CacheMiss, EngineError, Event, Generation, Output, Priority, Request, RequestStats, Sampling, StopReason,
-    milliseconds,
+    Alternative, CacheMiss, EngineError, Event, Generation, Output, Priority, Request, RequestStats,
+    Sampling, StopReason, milliseconds,
 };
 pub use runner::{Device, Runner};
 pub use weights::ModelError;

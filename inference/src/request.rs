@@ -11,7 +11,7 @@ use std::{
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-use crate::{Constraint, kv_cache::BLOCK_SIZE};
+use crate::{Closers, Constraint, kv_cache::BLOCK_SIZE};
 
 /// Who is served first when there is more work than one step holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize)]
@@ -70,6 +70,8 @@ pub struct Request {
     /// Answers that are followed side by side to find the likeliest whole one; 1 takes the likeliest token at each place.
     /// Nothing of the answer comes before all of it. Only where `sampling` is greedy; nothing is guessed then.
     pub beams: usize,
+    /// What the answer may close; its text alone counts, not a constraint's literal.
+    pub closers: Option<Closers>,
     pub priority: Priority,
 }
 
@@ -85,6 +87,7 @@ impl Request {
             stop_texts: Vec::new(),
             constraint: None,
             beams: 1,
+            closers: None,
             priority: Priority::Interactive,
         }
     }
@@ -96,6 +99,8 @@ impl Request {
 pub enum StopReason {
     StopToken,
     StopText,
+    /// Next would come a bracket or quote that stands after the answer ([`Request::closers`]).
+    Closed,
     MaxTokens,
     Deadline,
     /// Prompt plus generated tokens filled the model's context or the cache.

@@ -2,6 +2,8 @@
 
 use std::{ops::Range, sync::OnceLock};
 
+use crate::closers::is_closer;
+
 /// Bytes by token id. Control tokens have none.
 #[derive(Debug, Default)]
 pub struct TokenBytes {
@@ -12,6 +14,8 @@ pub struct TokenBytes {
     ordinary: Vec<u32>,
     /// `ordinary` in order of their bytes, sorted at first use: most runs never need it.
     sorted: OnceLock<Vec<u32>>,
+    /// Those of `ordinary` with a bracket or quote that may close something, found at first use.
+    closing: OnceLock<Vec<u32>>,
 }
 
 /// Tokens that share their first bytes: places in the sorted vocabulary.
@@ -60,6 +64,13 @@ impl TokenBytes {
                 self.ordinary.iter().copied().filter(|id| !self.get(*id).is_empty()).collect();
             ids.sort_by(|a, b| self.get(*a).cmp(self.get(*b)));
             ids
+        })
+    }
+
+    /// Ordinary tokens that hold a closing bracket or a quote.
+    pub(crate) fn closing(&self) -> &[u32] {
+        self.closing.get_or_init(|| {
+            self.ordinary.iter().copied().filter(|id| self.get(*id).iter().any(is_closer)).collect()
         })
     }
 

@@ -133,9 +133,7 @@ fn finds_what_a_search_that_shares_nothing_finds() {
 fn what_runs_beside_a_search_changes_nothing() {
     let alone = engine(options());
     let crowded = engine(EngineOptions { context: 512, cache_tokens: 1024, ..options() });
-    let ask = |index: usize| {
-        request(alone.model(), LINES[index % LINES.len()], [1, BEAMS, 2, 8][index % 4])
-    };
+    let ask = |index: usize| request(alone.model(), LINES[index % LINES.len()], [1, BEAMS, 2, 8][index % 4]);
     let running: Vec<_> = (0..16).map(|index| crowded.submit(ask(index)).unwrap()).collect();
     for (index, generation) in running.into_iter().enumerate() {
         let (expected, found) = (run(&alone, ask(index)), generation.collect_blocking().unwrap());

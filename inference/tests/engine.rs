@@ -6,8 +6,8 @@ use std::{
 };
 
 use lacuna_inference::{
-    Backend, CacheMiss, Constraint, Device, Engine, EngineError, EngineOptions, Event, Model, ModelSource,
-    Output, Priority, Request, Sampling, StopReason, fim::FimParts, kv_cache::BLOCK_SIZE,
+    Backend, CacheMiss, Closers, Constraint, Device, Engine, EngineError, EngineOptions, Event, Lexicon,
+    Model, ModelSource, Output, Priority, Request, Sampling, StopReason, fim::FimParts, kv_cache::BLOCK_SIZE,
     speculative::Speculation, weights::random::Random,
 };
 
@@ -146,6 +146,54 @@ fn constraints_hold_with_and_without_speculation() {
         }
     }
     assert!(accepted > 0, "nothing was ever drafted right, so this shows nothing");
+}
+
+/// What an answer closes was open, it ends before what stands after it, and speculation changes nothing.
+#[test]
+fn closers_hold_with_and_without_speculation() {
+    static BRACKETS: Lexicon = Lexicon {
+        line_comment: "",
+        block_comment: None,
+        quotes: b"",
+        doubtful: b"",
+        doubtful_in_strings: b"",
+    };
+    let plain = engine(EngineOptions { speculation: Speculation::Off, ..EngineOptions::default() });
+    let speculating = engine(EngineOptions::default());
+    let (mut accepted, mut ended, mut other) = (0, 0, 0);
+    for (seed, at) in [30, 90, 150, 260, 330].into_iter().enumerate() {
+        for (open, after) in [("", Some(b'}')), ("", None), ("})", None)] {
+            for temperature in [0.0, 1.0] {
+                let ask = |engine: &Engine, closers: Option<Closers>| {
+                    let sampling = Sampling { temperature, seed: seed as u64, ..Sampling::GREEDY };
+                    run(engine, Request { sampling, closers, ..request(prompt(engine, at, 40), 80) })
+                };
+                let closers = Some(Closers::in_code(&BRACKETS, "", open.into(), after));
+                let (expected, found) = (ask(&plain, closers.clone()), ask(&speculating, closers));
+                assert_eq!(expected.tokens, found.tokens, "line {at}, {open:?}, {after:?}");
+                assert_eq!(expected.log_probabilities, found.log_probabilities);
+                assert_eq!((expected.text.as_str(), expected.reason), (found.text.as_str(), found.reason));
+                let mut wanted: Vec<char> = open.chars().collect();
+                for character in found.text.chars() {
+                    match character {
+                        '(' => wanted.push(')'),
+                        '[' => wanted.push(']'),
+                        '{' => wanted.push('}'),
+                        ')' | ']' | '}' => assert_eq!(wanted.pop(), Some(character), "{:?}", found.text),
+                        _ => {}
+                    }
+                }
+                if found.reason == StopReason::Closed {
+                    assert!(wanted.is_empty() && after.is_some(), "{:?}", found.text);
+                    assert!(plain.model().tokenizer().decode(&found.tokens).len() > found.text.len());
+                    ended += 1;
+                }
+                accepted += found.stats.accepted_tokens;
+                other += usize::from(!ask(&plain, None).text.starts_with(&found.text));
+            }
+        }
+    }
+    assert!(accepted > 0 && ended > 0 && other > 0, "too little happened: {accepted}, {ended}, {other}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The GPU runner against the CPU's, on the device. Needs a GPU: runs where LACUNA_GPU_TESTS=1 says that there is one.
 
 use lacuna_inference::{
-    Backend, Device, Engine, EngineOptions, Model, ModelSource, Request,
+    Backend, Closers, Device, Engine, EngineOptions, Lexicon, Model, ModelSource, Request, Sampling,
     cpu::attention::KvPrecision,
     cuda::{CudaRunner, Gpu, check},
     kv_cache::{BLOCK_SIZE, BlockId},
@@ -119,6 +119,37 @@ fn speculation_and_batching_change_no_token() {
             let tokens = generation.collect_blocking().expect("finished").tokens;
             assert_eq!(tokens, alone[seed], "{}: together", model.name());
             assert_eq!(run(&speculating, seed), alone[seed], "{}: speculating", model.name());
+        }
+    }
+}
+
+/// The device chooses by itself until its choice must not come; then the host does, as it does for a request that always
+/// needs the logits.
+#[test]
+fn closers_change_no_other_token() {
+    if !has_gpu() {
+        return;
+    }
+    static BRACKETS: Lexicon = Lexicon {
+        line_comment: "",
+        block_comment: None,
+        quotes: b"",
+        doubtful: b"",
+        doubtful_in_strings: b"",
+    };
+    let model = Model::open(&ModelSource::Embedded).expect("the embedded model opens");
+    let prompt = model.tokenizer().encode(include_str!("../src/closers.rs"));
+    let on_host = Sampling { temperature: 1.0, top_k: 1, ..Sampling::GREEDY };
+    for speculation in [Speculation::Off, Speculation::Suffix] {
+        let options = EngineOptions { device: Device::Cuda(0), speculation, ..EngineOptions::default() };
+        let engine = Engine::start(model.clone(), options).expect("the engine starts");
+        for end in (100..900).step_by(50) {
+            let [device, host] = [Sampling::GREEDY, on_host.clone()].map(|sampling| {
+                let closers = Some(Closers::in_code(&BRACKETS, "", Vec::new(), None));
+                let request = Request { sampling, closers, ..Request::greedy(prompt[..end].to_vec(), 60) };
+                engine.submit(request).expect("accepted").collect_blocking().expect("finished")
+            });
+            assert_eq!((&device.tokens, &device.text), (&host.tokens, &host.text), "after {end} tokens");
         }
     }
 }

@@ -172,6 +172,7 @@ fn complete(
     let output = engine
         .submit(Request {
             constraint: (!prompt.literal.is_empty()).then(|| Constraint::literal(&prompt.literal)),
+            closers: None,
             prompt: prompt.tokens,
             max_tokens: MAX_TOKENS,
             deadline: None,

@@ -3,6 +3,7 @@
 
 mod answer;
 mod cache_miss;
+mod closers;
 pub mod context;
 pub mod explain;
 mod flight;
@@ -27,7 +28,7 @@ use std::{
 use futures_util::FutureExt;
 use lacuna_indexer::{RecentEdit, Workspace};
 use lacuna_inference::{
-    Backend, Constraint, EngineError, Priority, PromptStyle, Request, Sampling, milliseconds,
+    Backend, Closers, Constraint, EngineError, Priority, PromptStyle, Request, Sampling, milliseconds,
 };
 use ropey::Rope;
 use tokio::sync::{Semaphore, oneshot};
@@ -126,6 +127,8 @@ struct Prepared {
     site: Site,
     shape: Shape,
     prompt: Prompt,
+    /// What the answer may close; `None` where that is not sure.
+    closers: Option<Closers>,
     explain: Explain,
 }
 
@@ -259,9 +262,7 @@ impl Completer {
             Look::Answered(..) => None,
         });
         let prepared = prepared.await??;
-        let Prepared { prompt, shape, .. } = &*prepared;
-        let request =
-            Request { max_tokens: 0, constraint: None, ..self.request(&ask, prompt, *shape, 0) };
+        let request = Request { max_tokens: 0, constraint: None, ..self.request(&ask, &prepared, 0) };
         let output = self.backend.submit(request).ok()?.collect().await.ok()?;
         let cached = output.stats.cached_tokens;
         self.prompts.note(&prepared.site.key, &prepared.prompt, &output.stats);
@@ -347,7 +348,13 @@ impl Completer {
                     PromptStyle::Fim => "fim",
                     PromptStyle::Chat => "chat",
                 });
-                Layout::Model(Box::new(Prepared { site, shape, prompt, explain }))
+                let closers = match (prompt.style, site.language, &site.tree) {
+                    (PromptStyle::Fim, Some(language), Some(tree)) => {
+                        closers::at_cursor(language, &site.text, site.offset, tree)
+                    }
+                    _ => None,
+                };
+                Layout::Model(Box::new(Prepared { site, shape, prompt, closers, explain }))
             }
             Err(problem) => {
                 explain.outcome = format!("nothing: {problem}");
@@ -395,7 +402,8 @@ impl Completer {
         }
     }
 
-    fn request(&self, ask: &Ask, prompt: &Prompt, shape: Shape, number: usize) -> Request {
+    fn request(&self, ask: &Ask, prepared: &Prepared, number: usize) -> Request {
+        let Prepared { prompt, closers, .. } = prepared;
         let answer = prompt::budgets(&ask.config, self.context_length).answer;
         Request {
             prompt: prompt.tokens.clone(),
@@ -408,14 +416,15 @@ impl Completer {
             stop_tokens: prompt.stop_tokens.clone(),
             stop_texts: prompt.stop_texts.clone(),
             constraint: (!prompt.literal.is_empty()).then(|| Constraint::literal(&prompt.literal)),
-            beams: if number == 0 { self.beams(&ask.config, prompt, shape) } else { 1 },
+            closers: closers.clone(),
+            beams: if number == 0 { self.beams(&ask.config, prepared) } else { 1 },
             priority: ask.priority,
         }
     }
 
     /// Answers to follow side by side: a short one is worth a search where a step takes little time.
-    fn beams(&self, config: &Config, prompt: &Prompt, shape: Shape) -> usize {
-        let is_short = shape == Shape::SingleLine && prompt.style == PromptStyle::Fim;
+    fn beams(&self, config: &Config, prepared: &Prepared) -> usize {
+        let is_short = prepared.shape == Shape::SingleLine && prepared.prompt.style == PromptStyle::Fim;
         match config.beams {
             _ if !is_short => 1,
             0 if self.backend.model().gguf().byte_length() <= SMALL_MODEL_BYTES => BEAMS,
@@ -434,7 +443,7 @@ impl Completer {
         let give_up = Instant::now() + Duration::from_millis(ask.config.deadline_ms) + ENGINE_GRACE;
         let mut generations = Vec::new();
         for number in 0..wanted(ask) {
-            match self.backend.submit(self.request(ask, &prepared.prompt, prepared.shape, number)) {
+            match self.backend.submit(self.request(ask, prepared, number)) {
                 Ok(generation) => generations.push(generation),
                 // One answer is better than an error because a second one did not fit.
                 Err(_) if number > 0 => break,

@@ -168,5 +168,6 @@ async fn tell(
         mean_log_probability: (generated > 0).then_some(-0.1),
         ..RequestStats::default()
     };
-    let _ = events.send(Event::Finished { reason, text: String::new(), alternatives: Vec::new(), stats }).await;
+    let _ =
+        events.send(Event::Finished { reason, text: String::new(), alternatives: Vec::new(), stats }).await;
 }

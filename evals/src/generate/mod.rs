@@ -284,6 +284,7 @@ impl Generator {
                 stop_texts: ask.stops.clone(),
                 constraint: None,
                 beams,
+                closers: None,
                 priority: Priority::Batch,
             })?
             .collect_blocking()?;

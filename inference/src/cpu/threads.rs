@@ -360,4 +360,47 @@ mod tests {
         });
         assert_eq!(sum.into_inner(), 10);
     }
+
+    /// Processor time that a thread has used.
+    #[cfg(target_os = "linux")]
+    fn processor_time(thread: &JoinHandle<()>) -> std::time::Duration {
+        use std::os::unix::thread::JoinHandleExt;
+        let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        // SAFETY: the thread was not joined, so its handle is valid, and so is its clock; both results are local.
+        let failed = unsafe {
+            libc::pthread_getcpuclockid(thread.as_pthread_t(), &raw mut clock) != 0
+                || libc::clock_gettime(clock, &raw mut time) != 0
+        };
+        assert!(!failed, "the thread has a clock");
+        std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
+
+    /// After jobs at any distance from one another. What is counted is the workers' own time: a busy machine adds none.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn idle_workers_use_no_processor_time() {
+        const IDLE: std::time::Duration = std::time::Duration::from_millis(40);
+        let mut pool = ThreadPool::new(3).unwrap();
+        let mut random = crate::weights::random::Random::new(3);
+        for round in 0..50 {
+            for _ in 0..random.bits() % 20 {
+                pool.run_chunked(8, &|range| {
+                    std::hint::black_box(range.len());
+                });
+                // Up to twice as long as a worker stays awake.
+                let wait = std::time::Duration::from_nanos(random.bits() % 400_000);
+                let start = std::time::Instant::now();
+                while start.elapsed() < wait {
+                    std::hint::spin_loop();
+                }
+            }
+            std::thread::sleep(IDLE / 4);
+            let before: Vec<_> = pool.workers.iter().map(processor_time).collect();
+            std::thread::sleep(IDLE);
+            for (worker, before) in pool.workers.iter().zip(before) {
+                let used = processor_time(worker) - before;
+                assert!(used < IDLE / 4, "round {round}: {used:?} of {IDLE:?}");
+            }
+        }
+    }
 }

@@ -73,6 +73,8 @@ pub struct Explain {
 pub enum Stop {
     StopToken,
     StopText,
+    /// What would come next is closed after the cursor.
+    Closed,
     MaxTokens,
     Deadline,
     ContextFull,
@@ -89,6 +91,7 @@ impl From<StopReason> for Stop {
         match reason {
             StopReason::StopToken => Self::StopToken,
             StopReason::StopText => Self::StopText,
+            StopReason::Closed => Self::Closed,
             StopReason::MaxTokens => Self::MaxTokens,
             StopReason::Deadline => Self::Deadline,
             StopReason::ContextFull => Self::ContextFull,
