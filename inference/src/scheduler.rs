@@ -613,7 +613,7 @@ mod tests {
                     let agreed = drafts.iter().zip(&chosen).take_while(|(a, b)| a == b).count();
                     let accepted = if chosen.is_empty() { &[][..] } else { &chosen[..agreed + 1] };
                     let index = open.iter().position(|o| o.0 == entry.sequence).unwrap();
-                    let (id, prompt, generate, _) = &open[index];
+                    let (id, _, generate, _) = &open[index];
                     if let ([next], true, false) = (accepted, drafts.is_empty(), drafting) {
                         // The copy goes on with another token, which is as if it had been asked so.
                         scheduler.commit(entry, &[]);
