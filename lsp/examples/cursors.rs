@@ -1,5 +1,6 @@
 //! How often the first line of a completion is right, by where in a name the cursor is, with and without what the prompt
-//! does about it: the measurement behind token healing, hidden closing brackets and `leastConfidence`.
+//! does about it, and with what the answer may close told too: the measurement behind token healing, hidden closing
+//! brackets, `leastConfidence` and closers.
 //!
 //! `cargo run --example cursors -- DIRECTORY [CASES] [SEED] [KIND]`: places in the Python files of a directory. The rest of
 //! the cursor's line is cut off, as while typing.
@@ -9,6 +10,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, ensure};
 use lacuna::{
     complete::{
+        closers,
         line_tokens::LineTokens,
         postprocess::{Around, postprocess},
         prompt::{self, Prompt, Shown},
@@ -16,6 +18,7 @@ use lacuna::{
         split,
     },
     config::Config,
+    syntax,
 };
 use lacuna_indexer::Language;
 use lacuna_inference::{
@@ -45,9 +48,18 @@ struct Case {
     expected: String,
 }
 
+/// What is done for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Help {
+    Nothing,
+    Prompt,
+    PromptAndClosers,
+}
+
 struct Outcome {
     right: bool,
     confidence: f32,
+    tokens: usize,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -68,26 +80,29 @@ fn main() -> anyhow::Result<()> {
     let tokens = LineTokens::new(model.tokenizer().clone());
     let engine = Engine::start(model, EngineOptions::default())?;
     let mut outcomes: Vec<Outcome> = Vec::new();
-    println!("{:12} {:>6} {:>9} {:>9}", "cursor", "cases", "without", "with");
+    let head = ["without", "with", "closers", "tokens"];
+    println!("{:12} {:>6} {:>9} {:>9} {:>9} {:>16}", "cursor", "cases", head[0], head[1], head[2], head[3]);
     let wanted = |kind: &Kind| only.as_ref().is_none_or(|only| *only == format!("{kind:?}"));
     for kind in KINDS.into_iter().filter(wanted) {
-        let mut right = [0, 0];
-        let mut cases = 0;
+        let (mut right, mut written, mut cases) = ([0; 3], [0; 3], 0);
         while cases < count {
             let file = &files[draw(&mut random) % files.len()];
             let Some(case) = case(file, kind, &mut random) else { continue };
             cases += 1;
-            for (at, help) in [false, true].into_iter().enumerate() {
+            for (at, help) in [Help::Nothing, Help::Prompt, Help::PromptAndClosers].into_iter().enumerate() {
                 let outcome = complete(&engine, &tokens, &case, kind, help)?;
                 right[at] += usize::from(outcome.right);
-                if help {
+                written[at] += outcome.tokens;
+                if help == Help::Prompt {
                     outcomes.push(outcome);
                 }
             }
         }
         let share = |right: usize| 100.0 * right as f64 / cases as f64;
         let kind = format!("{kind:?}");
-        println!("{kind:12} {cases:>6} {:>8.1}% {:>8.1}%", share(right[0]), share(right[1]));
+        let [without, with, closers] = right.map(share);
+        let [_, before, after] = written;
+        println!("{kind:12} {cases:>6} {without:>8.1}% {with:>8.1}% {closers:>8.1}% {before:>7} {after:>8}");
     }
     println!("\n{:>10} {:>6} {:>7}", "confidence", "shown", "right");
     for least in [0, 10, 20, 30, 40, 50, 60, 70, 80, 90] {
@@ -156,23 +171,26 @@ fn complete(
     tokens: &LineTokens,
     case: &Case,
     kind: Kind,
-    help: bool,
+    help: Help,
 ) -> anyhow::Result<Outcome> {
     let template = engine.model().fim().context("the model fills in the middle")?;
     let budgets = prompt::budgets(&Config::default(), engine.model().context_length());
     let mut split = split::fresh(&case.text, case.cursor, &budgets, tokens);
-    if !help {
+    if help == Help::Nothing {
         split.resumed = case.cursor;
     }
     let shown = Shown { path: &case.path, text: &case.text, split };
     let mut prompt = prompt::fim(template, tokens, None, &[], &shown, Shape::SingleLine);
-    if !help && kind != Kind::InBrackets {
+    if help == Help::Nothing && kind != Kind::InBrackets {
         unheal(&mut prompt, tokens);
     }
+    let tree =
+        syntax::parse_text(Language::Python, &case.text, None).filter(|_| help == Help::PromptAndClosers);
+    let closers = tree.and_then(|tree| closers::at_cursor(Language::Python, &case.text, case.cursor, &tree));
     let output = engine
         .submit(Request {
             constraint: (!prompt.literal.is_empty()).then(|| Constraint::literal(&prompt.literal)),
-            closers: None,
+            closers,
             prompt: prompt.tokens,
             max_tokens: MAX_TOKENS,
             deadline: None,
@@ -197,6 +215,7 @@ fn complete(
     Ok(Outcome {
         right: text.trim_end() == case.expected,
         confidence: output.stats.mean_log_probability.map_or(0.0, f32::exp),
+        tokens: output.stats.generated_tokens,
     })
 }
 

@@ -3,7 +3,7 @@
 
 mod answer;
 mod cache_miss;
-mod closers;
+pub mod closers;
 pub mod context;
 pub mod explain;
 mod flight;

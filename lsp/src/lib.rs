@@ -19,5 +19,5 @@ mod recent_edits;
 pub mod server;
 mod session;
 pub mod status;
-mod syntax;
+pub mod syntax;
 mod to_proto;

@@ -20,8 +20,6 @@ pub struct WideBlock {
     pub values: [i8; WIDE],
     /// Sum of each 16 values: what a weight's constant offset multiplies with.
     pub sums: [i16; 16],
-    /// Sum of each 32 values.
-    pub sums_of_32: [i16; 8],
     pub scale: f32,
 }
 
@@ -90,7 +88,7 @@ pub trait Tile<A>: Copy + Send + Sync {
 
 impl Activations for WideBlock {
     const ELEMENTS: usize = WIDE;
-    const ZERO: Self = Self { values: [0; WIDE], sums: [0; 16], sums_of_32: [0; 8], scale: 0.0 };
+    const ZERO: Self = Self { values: [0; WIDE], sums: [0; 16], scale: 0.0 };
     type Tile = WideTile<TILE_ROWS>;
     type LongTile = WideTile<LONG_TILE_ROWS>;
 
@@ -99,9 +97,6 @@ impl Activations for WideBlock {
         block.scale = to_integers(floats, &mut block.values);
         for (sum, group) in block.sums.iter_mut().zip(block.values.as_chunks::<16>().0) {
             *sum = group.iter().map(|value| i16::from(*value)).sum();
-        }
-        for (sum, two) in block.sums_of_32.iter_mut().zip(block.sums.as_chunks::<2>().0) {
-            *sum = two[0] + two[1];
         }
         block
     }
@@ -125,8 +120,8 @@ impl<const ROWS: usize> Tile<WideBlock> for WideTile<ROWS> {
             for (to, from) in self.sums_of_16.iter_mut().zip(block.sums.as_chunks::<2>().0) {
                 to[row] = *from;
             }
-            for (to, from) in self.sums_of_32.iter_mut().zip(block.sums_of_32.as_chunks::<2>().0) {
-                to[row] = *from;
+            for (to, from) in self.sums_of_32.iter_mut().zip(block.sums.as_chunks::<4>().0) {
+                to[row] = [from[0] + from[1], from[2] + from[3]];
             }
             self.scales[row] = block.scale;
         }

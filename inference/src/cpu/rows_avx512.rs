@@ -1,9 +1,9 @@
 //! The kernels for up to four rows (decoding) for CPUs with AVX-512 VNNI: twice the values in a register, a multiplication
 //! and its additions in one instruction, and no unpacking of each weight row alone.
 //!
-//! A register holds 32 values of two weight rows. Sums of two products fit 16 bits; an instruction multiplies them with their
-//! groups' multipliers and adds. A block's sum is the same exact integer as in `k_quants` and `q8_0`, and blocks are added
-//! with the same roundings: results have the same bits.
+//! A register holds 32 values of two weight rows. Sums of four products fit 16 bits; those of two registers are packed
+//! into one, and a second instruction multiplies them with their groups' multipliers and adds. A block's sum is the same
+//! exact integer as in `k_quants` and `q8_0`, and blocks are added with the same roundings: results have the same bits.
 
 #![allow(clippy::needless_range_loop, reason = "kernels walk several arrays of registers by one index")]
 
@@ -51,11 +51,14 @@ pub unsafe fn wide_kernel<W: PairedBlock, const ROWS: usize>(
                         let activation = activations.get_unchecked(row * blocks + block);
                         let part = activation.values.as_ptr().cast::<__m256i>();
                         let mut total = _mm512_setzero_si512();
-                        for j in 0..8 {
-                            let activations = _mm512_broadcast_i64x4(_mm256_load_si256(part.add(j)));
-                            // At most 63 * 127 * 2, which fits 16 bits.
-                            let products = _mm512_maddubs_epi16(values[j], activations);
-                            total = _mm512_dpwssd_epi32(total, products, multipliers[j]);
+                        for j in 0..4 {
+                            // At most 63 * 127 * 4, which fits 16 bits.
+                            let four = [2 * j, 2 * j + 1].map(|i| {
+                                let activations = _mm512_broadcast_i64x4(_mm256_load_si256(part.add(i)));
+                                _mm512_dpbusd_epi32(_mm512_setzero_si512(), values[i], activations)
+                            });
+                            let packed = _mm512_packs_epi32(four[0], four[1]);
+                            total = _mm512_dpwssd_epi32(total, packed, multipliers[j]);
                         }
                         let offset = _mm512_madd_epi16(words, offset_sums::<W>(activation));
                         let both = _mm_cvtepi32_ps(sum_both(total, offset));
@@ -88,13 +91,13 @@ fn sum_both(a: __m512i, b: __m512i) -> __m128i {
 #[inline]
 #[target_feature(enable = "avx2,avx512f,avx512bw,avx512vl")]
 fn offset_sums<W: PairedBlock>(activation: &WideBlock) -> __m512i {
-    // SAFETY: eight sums and sixteen; both are aligned to their length.
-    unsafe {
-        if W::GROUPS == 8 {
-            _mm512_maskz_broadcast_i32x4(0xf0f0, _mm_load_si128(activation.sums_of_32.as_ptr().cast()))
-        } else {
-            _mm512_broadcast_i64x4(_mm256_load_si256(activation.sums.as_ptr().cast()))
-        }
+    // SAFETY: sixteen sums; blocks are aligned.
+    let sums = unsafe { _mm256_load_si256(activation.sums.as_ptr().cast()) };
+    if W::GROUPS == 8 {
+        let sums_of_32 = _mm256_cvtepi32_epi16(_mm256_madd_epi16(sums, _mm256_set1_epi16(1)));
+        _mm512_maskz_broadcast_i32x4(0xf0f0, sums_of_32)
+    } else {
+        _mm512_broadcast_i64x4(sums)
     }
 }
 

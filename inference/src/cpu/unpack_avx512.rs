@@ -7,9 +7,9 @@ use super::unpack::{Q4K, Q5K, Q6K, WeightBlock};
 
 /// A k-quantized block type of which pairs can be unpacked. The CPU has AVX-512 F, BW and VL wherever these are called.
 pub trait PairedBlock: WeightBlock {
-    /// For each of [`Self::pair_values`], whose products are summed by two: the places of their multipliers in
-    /// [`Self::words`].
-    const ORDERS: [[u16; 32]; 8];
+    /// For values `2j` and `2j + 1` of [`Self::pair_values`], whose sums of four are packed to words: the places of their
+    /// multipliers in [`Self::words`].
+    const ORDERS: [[u16; 32]; 4];
 
     /// Eight times 32 values of two blocks, in order.
     ///
@@ -31,19 +31,21 @@ pub trait PairedBlock: WeightBlock {
     unsafe fn pair_scales(first: *const u8, second: *const u8) -> __m128;
 }
 
-/// In each half, 32 values are one group or two.
-const fn orders(groups: usize) -> [[u16; 32]; 8] {
-    let mut orders = [[0u16; 32]; 8];
-    let mut values = 0;
-    while values < 8 {
+/// Packing interleaves by lanes of 128 bits: four sums of the first register, then four of the second, eight values to two
+/// sums. In each half, a group of 32 values spans both lanes, a group of 16 has one.
+const fn orders(groups: usize) -> [[u16; 32]; 4] {
+    let mut orders = [[0u16; 32]; 4];
+    let mut j = 0;
+    while j < 4 {
         let mut word = 0;
         while word < 32 {
-            let (half, lane) = (word / 16, word / 8 % 2);
+            let (half, lane, register) = (word / 16, word / 8 % 2, word / 4 % 2);
+            let values = 2 * j + register;
             let group = if groups == 8 { values } else { 2 * values + lane };
-            orders[values][word] = (16 * half + group) as u16;
+            orders[j][word] = (16 * half + group) as u16;
             word += 1;
         }
-        values += 1;
+        j += 1;
     }
     orders
 }
@@ -114,7 +116,7 @@ fn high_nibbles(bytes: __m512i) -> __m512i {
 }
 
 impl PairedBlock for Q4K {
-    const ORDERS: [[u16; 32]; 8] = orders(8);
+    const ORDERS: [[u16; 32]; 4] = orders(8);
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -145,7 +147,7 @@ impl PairedBlock for Q4K {
 }
 
 impl PairedBlock for Q5K {
-    const ORDERS: [[u16; 32]; 8] = orders(8);
+    const ORDERS: [[u16; 32]; 4] = orders(8);
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
@@ -184,7 +186,7 @@ impl PairedBlock for Q5K {
 }
 
 impl PairedBlock for Q6K {
-    const ORDERS: [[u16; 32]; 8] = orders(4);
+    const ORDERS: [[u16; 32]; 4] = orders(4);
 
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]

@@ -82,26 +82,17 @@ pub fn at_cursor(language: Language, text: &str, offset: usize, tree: &Tree) -> 
     }
 }
 
-/// The quote of the plain string of one line that `offset` is inside of.
+/// The quote of the plain string of one line that ends right after `offset`. Where more of a string follows, its end may
+/// be the beginning of another one, as long as the one that is being typed is not closed.
 fn quote_around(text: &str, offset: usize, tree: &Tree) -> Option<u8> {
     let mut node = tree.root_node().descendant_for_byte_range(offset.checked_sub(1)?, offset)?;
-    while !(node.start_byte() < offset && offset < node.end_byte() && opens_with_quote(text, node)) {
+    let is_closed = |node: Node<'_>| node.start_byte() < offset && node.end_byte() == offset + 1;
+    while !is_closed(node) {
         node = node.parent()?;
     }
-    let literal = text.as_bytes().get(node.byte_range())?;
-    let quote = *literal.first()?;
-    let is_plain = !node.has_error()
-        && literal.len() >= 2
-        && literal.last() == Some(&quote)
-        && !literal.contains(&b'\n')
-        // Not of three quotes.
-        && !(literal.len() >= 6 && literal[1] == quote && literal[2] == quote);
-    is_plain.then_some(quote)
-}
-
-fn opens_with_quote(text: &str, node: Node<'_>) -> bool {
-    matches!(text.as_bytes().get(node.start_byte()), Some(b'"' | b'\''))
-        && node.end_byte() - node.start_byte() >= 2
+    let [quote, inside @ .., end] = text.as_bytes().get(node.byte_range())? else { return None };
+    let is_plain = !node.has_error() && end == quote && !inside.contains(quote) && !inside.contains(&b'\n');
+    is_plain.then_some(*quote)
 }
 
 struct Brackets<'a> {
@@ -210,6 +201,12 @@ mod tests {
             (Python, "x = [f(a$0\n", "])|"),
             (Python, "x = f(\")\", $0)\n", "|)"),
             (Python, "x = f(')$0')\n", "'"),
+            (Python, "x = f('$0')\n", "'"),
+            (Python, "x = f('$0 ')\n", "-"),
+            (Python, "x = ''$0'\n", "-"),
+            (Python, "x = \"\"\"$0\"\"\"\n", "-"),
+            (Python, "x = f'$0'\n", "-"),
+            (TypeScript, "f('R$0g('x')\n", "-"),
             (Python, "x = '''a$0'''\n", "-"),
             (Python, "x = 1  # ($0\n", "-"),
             (Python, "def f():\n    return g(a)$0\n\n\ndef h():\n    return [1]\n", "|"),
@@ -217,7 +214,7 @@ mod tests {
             (Rust, "fn f() {\n    let x = $0\n}\n", "|}"),
             (Rust, "fn f() {\n    if x {\n        $0\n    }\n}\n", "|}"),
             (Rust, "fn f() {\n    if x {\n        $0\n}\n", "}|}"),
-            (Rust, "fn f() {\n    g(\"a$0b\");\n}\n", "\""),
+            (Rust, "fn f() {\n    g(\"a$0\");\n}\n", "\""),
             (Rust, "fn f() {\n    g(a, [1, $0]);\n}\n", "|]"),
             (TypeScript, "const f = () => {\n  g({ a: $0 })\n}\n", "|}"),
             (TypeScript, "const a = `x $0 ${b}`\n", "-"),
