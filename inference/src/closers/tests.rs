@@ -1,3 +1,5 @@
+//! What an answer may close: cases, and properties over random text.
+
 use proptest::prelude::*;
 
 use super::*;

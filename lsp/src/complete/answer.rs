@@ -124,3 +124,45 @@ pub async fn read(
     }
     Err(EngineError::Stopped("it went away before the answer was complete".into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `+` marks an answer that a harmless step shortens, `-` one of which a step cuts what is wrong.
+    fn process(text: &str, _: Stop) -> (String, Vec<Step>) {
+        let step = |step| vec![Step { step, why: "", removed: String::new() }];
+        match text.split_at_checked(1) {
+            Some(("+", rest)) => (rest.to_string(), step("white space")),
+            Some(("-", rest)) => (rest.to_string(), step("syntax")),
+            _ => (text.to_string(), Vec::new()),
+        }
+    }
+
+    #[test]
+    fn the_likeliest_text_with_which_nothing_is_wrong_is_taken() {
+        for (texts, expected, is_other) in [
+            (&["a"][..], "a", false),
+            (&["a", "b"], "a", false),
+            (&["+a", "b"], "a", false),
+            (&["-a"], "a", false),
+            (&["-a", "-b", "+c", "d"], "c", true),
+            (&["-a", "+", "d"], "d", true),
+            (&["-a", "-b"], "a", false),
+            (&["", "b"], "", false),
+        ] {
+            let other = |text: &&str| Other { text: (*text).into(), stop: Stop::StopToken, confidence: 0.5 };
+            let answer = Answer {
+                text: texts[0].into(),
+                stop: Stop::StopToken,
+                stats: RequestStats::default(),
+                others: texts[1..].iter().map(other).collect(),
+            };
+            let fitted = answer.fitted(process);
+            assert_eq!(fitted.text, expected, "{texts:?}");
+            let first = fitted.steps.first().map(|step| step.step);
+            assert_eq!(first == Some("another answer"), is_other, "{texts:?}");
+            assert_eq!(fitted.confidence, if is_other { 0.5 } else { 0.0 });
+        }
+    }
+}
