@@ -144,16 +144,17 @@ impl Closers {
         let previous = std::mem::replace(&mut self.previous, byte);
         let two = [previous, byte];
         let lexicon = self.lexicon;
-        if !lexicon.line_comment.is_empty() && two.ends_with(lexicon.line_comment.as_bytes()) {
-            return self.switch(Mode::LineComment);
-        }
         if lexicon.block_comment.is_some_and(|[start, _]| start == two) {
             self.previous = 0;
             return self.switch(Mode::BlockComment);
         }
-        // A byte later, as comments may begin with such a byte.
-        if lexicon.doubtful.contains(&previous) {
+        let comment = lexicon.line_comment.as_bytes();
+        // A byte later, as comments of two bytes may begin with such a byte.
+        if lexicon.doubtful.contains(&previous) && comment != two {
             return self.switch(Mode::Unknown);
+        }
+        if !comment.is_empty() && two.ends_with(comment) {
+            return self.switch(Mode::LineComment);
         }
         if lexicon.quotes.contains(&byte) {
             // Of another kind by the letter before it, or the third quote in a row.
