@@ -315,11 +315,14 @@ fn is_closed(snapshot: &Snapshot, id: SymbolId, name: &str) -> bool {
         Family::EcmaScript => {
             let inherited =
                 ["constructor", "toString", "valueOf", "hasOwnProperty", "toLocaleString", "isPrototypeOf"];
+            // The class itself is a function.
+            let of_functions = ["prototype", "name", "length", "call", "apply", "bind"];
             // Interfaces merge, and plain JavaScript adds members anywhere.
             let is_typescript = matches!(file.language, crate::Language::TypeScript | crate::Language::Tsx);
             is_typescript
                 && symbol.kind == SymbolKind::Class
                 && !inherited.contains(&name)
+                && !of_functions.contains(&name)
                 && !head.contains('@')
         }
         // Extension methods, traits, preprocessor and inherited universal members: not known to be closed.

@@ -1,6 +1,9 @@
-//! Files that belong together by their names: a source and its tests, a header and its implementation.
+//! Files that belong together: by their names, as a source and its tests or a header and its implementation, or because
+//! they are in one directory.
 
-use crate::{index::FileId, snapshot::Snapshot};
+use std::path::Path;
+
+use crate::{Language, index::FileId, snapshot::Snapshot};
 
 /// What tests put around the name of what they test.
 const TEST_PREFIXES: &[&str] = &["test_", "Test", "spec_"];
@@ -34,6 +37,20 @@ pub(crate) fn are_siblings(left: &str, right: &str) -> bool {
 const MAX_SIBLINGS: usize = 2;
 /// Files of one name that are looked at: `mod` and `index` are names of thousands.
 const MAX_HOMONYMS: usize = 256;
+
+/// Files of one directory that say what another one there may use.
+const MAX_BESIDE: usize = 12;
+
+/// Other files of the directory of `path`, whether they are read or not: which ones must not change while a scan runs.
+pub(crate) fn beside(snapshot: &Snapshot, path: &Path, language: Language) -> impl Iterator<Item = FileId> {
+    let in_directory = path.parent().map(|directory| snapshot.paths.by_directory(directory));
+    let is_beside = move |id: &FileId| {
+        snapshot
+            .file(*id)
+            .is_some_and(|file| file.language.family() == language.family() && *file.path != *path)
+    };
+    in_directory.into_iter().flatten().filter(is_beside).take(MAX_BESIDE)
+}
 
 /// The siblings of a file among the files of its family, the nearest first.
 pub(crate) fn siblings(snapshot: &Snapshot, own: FileId) -> Vec<FileId> {

@@ -21,8 +21,6 @@ use crate::{
 const MAX_NAMES: usize = 300;
 /// Names of the rest of the file that are looked up.
 const MAX_FILE_NAMES: usize = 128;
-/// Files of the same directory that say which of a module's definitions are used.
-const MAX_FILES_BESIDE: usize = 12;
 /// Definitions of a sibling that are candidates.
 const MAX_SIBLING_DEFINITIONS: usize = 12;
 /// Definitions of a module that are candidates: of one that is imported only, and of one that is used.
@@ -363,15 +361,8 @@ impl Found<'_> {
 
     /// Files of the same directory, less the module itself: what they use, this one may use.
     fn files_beside(&self, module: FileId) -> Vec<&FileSymbols> {
-        let family = self.importer.language.family();
-        let beside = self.snapshot.paths.by_directory(self.importer.directory());
-        beside
-            .filter(|id| *id != module)
-            .filter_map(|id| self.snapshot.file(id))
-            .filter(|file| file.language.family() == family && *file.path != *self.importer.path)
-            .filter_map(|file| file.symbols.as_deref())
-            .take(MAX_FILES_BESIDE)
-            .collect()
+        let beside = sibling::beside(self.snapshot, self.importer.path, self.importer.language);
+        beside.filter(|id| *id != module).filter_map(|id| self.snapshot.symbols(id)).map(|s| &**s).collect()
     }
 
     /// C's enumerators stand in their enum's list, not each in one of its own.

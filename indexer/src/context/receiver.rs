@@ -92,8 +92,8 @@ pub(super) fn receivers(
                 // A type of the same package or file.
                 let itself = known(resolver.name(name)).unwrap_or_default();
                 add_types(&mut found, resolver, &itself);
+                let own = matches!(name, "self" | "this" | "cls");
                 for range in [scope.container.clone(), Some(scope.function.clone())].into_iter().flatten() {
-                    let own = matches!(name, "self" | "this" | "cls");
                     let written = text.get(range.clone()).unwrap_or("");
                     let types = if own {
                         of_container(resolver, written, &range, scope)
@@ -102,7 +102,6 @@ pub(super) fn receivers(
                     };
                     add_types(&mut found, resolver, &types);
                 }
-                let own = matches!(name, "self" | "this" | "cls");
                 for guess in [by_members, namesake] {
                     if found.types.len() == before && !own {
                         let types = guess(resolver, usage, name);

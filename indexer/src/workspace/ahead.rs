@@ -19,7 +19,7 @@ use crate::{
     imports::{self, Importer, Target},
     index::FileId,
     lexical::{self, Lexical},
-    read,
+    read, sibling,
     symbols::{Import, ImportKind, name_hash},
     walk::Found,
     words::words,
@@ -76,7 +76,7 @@ impl Workspace {
     }
 
     /// Reads what an open file needs and the scan has not come to: first what it imports, through what modules pass
-    /// on, then what else seems to define the names in it.
+    /// on, then a few files beside it, then what else seems to define the names in it.
     pub(super) fn read_neighbours(&self, path: &Path) {
         let mut left = MAX_NEIGHBOURS;
         for _ in 0..MAX_ROUNDS {
@@ -88,6 +88,13 @@ impl Workspace {
             }
             left -= wanted.len();
             self.read_ahead(&snapshot, &wanted);
+        }
+        let snapshot = self.snapshot();
+        if let Some(own) = snapshot.file_by_path(path).and_then(|id| snapshot.file(id)) {
+            // They say which definitions of a long module come first.
+            let beside = sibling::beside(&snapshot, path, own.language);
+            let unread: Vec<FileId> = beside.filter(|id| is_unread(&snapshot, *id)).collect();
+            self.read_ahead(&snapshot, &unread);
         }
         let snapshot = self.snapshot();
         if !snapshot.lexical.is_empty() {
