@@ -154,7 +154,11 @@ impl BeamSearch {
         }
         self.replace(kept, scheduler, next_id);
         let live = self.live.iter().map(|beam| beam.score).fold(f64::NEG_INFINITY, f64::max);
-        self.best().filter(|best| best.score >= live).map(|best| best.reason)
+        match self.best() {
+            Some(best) => (best.score >= live).then_some(best.reason),
+            // All continuations were blank.
+            None => self.live.is_empty().then_some(StopReason::StopToken),
+        }
     }
 
     fn end(&mut self, hypothesis: Hypothesis) {
