@@ -33,8 +33,7 @@ fn main() {
     let workspace = Workspace::new(vec![root.clone()], Options::default());
     workspace.scan(&mut |_| {}, &AtomicBool::new(false));
     let snapshot = workspace.snapshot();
-    let mut files = Vec::new();
-    collect(&root, &mut files);
+    let mut files: Vec<PathBuf> = snapshot.file_paths().map(Path::to_owned).collect();
     files.sort();
     let mut tallies: BTreeMap<&str, Tally> = BTreeMap::new();
     for path in files {
@@ -104,18 +103,6 @@ fn main() {
                 part * 100.0,
                 precision * 100.0
             );
-        }
-    }
-}
-
-fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
-    let Ok(entries) = std::fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => collect(&path, files),
-            Ok(kind) if kind.is_file() && Language::from_path(&path).is_some() => files.push(path),
-            _ => {}
         }
     }
 }

@@ -55,6 +55,11 @@ impl Snapshot {
         self.file_count
     }
 
+    /// Paths of the files that are known, in no order.
+    pub fn file_paths(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().flatten().map(|file| &*file.path)
+    }
+
     pub fn symbol_count(&self) -> usize {
         self.symbol_count
     }

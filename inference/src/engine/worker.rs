@@ -246,10 +246,8 @@ impl Worker {
         let id = self.next_id;
         self.next_id += 1;
         let prompt = std::mem::take(&mut request.prompt);
-        request.beams = match request.sampling.temperature > 0.0 || request.max_tokens == 0 {
-            true => 1,
-            false => request.beams.clamp(1, MOST_BEAMS),
-        };
+        let is_search = request.sampling.temperature <= 0.0 && request.max_tokens > 0;
+        request.beams = if is_search { request.beams.clamp(1, MOST_BEAMS) } else { 1 };
         let answer = Answer::new(&request);
         let search = (request.beams > 1).then(|| BeamSearch::new(id, request.beams, answer.clone()));
         let end_of_tokens = prompt[prompt.len().saturating_sub(REMEMBERED_BEFORE)..].to_vec();
