@@ -92,14 +92,18 @@ impl BeamSearch {
     }
 
     /// Gives up the answers whose next tokens are not known, if there are others: nothing can be computed for them.
-    pub fn narrow(&mut self, scheduler: &mut Scheduler) {
-        if self.live.iter().any(|beam| !beam.next.is_empty()) {
-            let (ready, stuck) = std::mem::take(&mut self.live).into_iter().partition(|b| !b.next.is_empty());
-            self.live = ready;
-            for beam in stuck as Vec<Beam> {
-                scheduler.finish(beam.sequence);
-            }
+    /// Returns their number.
+    pub fn narrow(&mut self, scheduler: &mut Scheduler) -> usize {
+        if self.live.iter().all(|beam| beam.next.is_empty()) {
+            return 0;
         }
+        let (ready, stuck): (_, Vec<Beam>) =
+            std::mem::take(&mut self.live).into_iter().partition(|beam| !beam.next.is_empty());
+        self.live = ready;
+        for beam in &stuck {
+            scheduler.finish(beam.sequence);
+        }
+        stuck.len()
     }
 
     /// Continues the answers by a token. `room`: tokens that the context takes after the prompt. Returns why the best

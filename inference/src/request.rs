@@ -128,6 +128,8 @@ pub struct RequestStats {
     pub accepted_tokens: usize,
     /// Answers that were followed side by side, at most.
     pub beams: usize,
+    /// Answers that were followed no longer because the cache had no room for all that ran.
+    pub beams_given_up: usize,
     /// No token fitted the constraint any more, so the rest was generated without it.
     pub constraint_dropped: bool,
     pub queue_ms: f64,

@@ -115,7 +115,11 @@ fn kind(problem: &Problem) -> String {
 }
 
 fn ask(problem: &Problem, strategy: Strategy, settings: &Settings) -> Ask {
-    let (prefix, suffix) = (problem.text("prompt"), problem.text("suffix"));
+    let (prefix, mut suffix) = (problem.text("prompt"), problem.text("suffix"));
+    if is_single_line(problem) && !suffix.starts_with('\n') {
+        // As an editor holds an empty line: its break stays in the file. The set counts it to the line that was cut out.
+        suffix.insert(0, '\n');
+    }
     let fim = |order| Prompt::Fim {
         prefix: prefix.clone(),
         suffix: suffix.clone(),

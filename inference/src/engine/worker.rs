@@ -290,9 +290,15 @@ impl Worker {
         self.draft();
         let batch = self.scheduler.schedule();
         if batch.entries.is_empty() {
-            // Answers that wait for others of their search hold the blocks that those need.
-            for search in self.active.iter_mut().filter_map(|active| active.search.as_mut()) {
-                search.narrow(&mut self.scheduler);
+            // Answers that wait for others of their search hold the blocks that those need. The latest request's search
+            // loses some; the next step tells whether that was enough.
+            for active in self.active.iter_mut().rev() {
+                let search = active.search.as_mut();
+                let given_up = search.map_or(0, |search| search.narrow(&mut self.scheduler));
+                active.stats.beams_given_up += given_up;
+                if given_up > 0 {
+                    break;
+                }
             }
             self.search_on();
             return;

@@ -68,6 +68,7 @@ impl Answer {
         explain.mean_log_probability = stats.mean_log_probability;
         explain.cached_tokens = Some(stats.cached_tokens);
         explain.beams = Some(stats.beams);
+        explain.beams_given_up = Some(stats.beams_given_up);
         explain.drafted_tokens = Some(stats.drafted_tokens);
         explain.accepted_tokens = Some(stats.accepted_tokens);
         explain.milliseconds.queue = stats.queue_ms;

@@ -52,6 +52,8 @@ pub struct Explain {
     pub generated_tokens: usize,
     /// Answers that the engine followed side by side.
     pub beams: Option<usize>,
+    /// How many of them it gave up for want of memory.
+    pub beams_given_up: Option<usize>,
     pub drafted_tokens: Option<usize>,
     pub accepted_tokens: Option<usize>,
     pub stop_reason: Option<Stop>,
