@@ -15,8 +15,11 @@ const SOURCE: &str = include_str!("../src/scheduler.rs");
 const BEAMS: usize = 4;
 const MOST_TOKENS: usize = 24;
 
+/// The CPU, or the GPU where LACUNA_GPU_TESTS=1 says that there is one.
 fn options() -> EngineOptions {
-    EngineOptions { device: Device::Cpu, threads: 1, ..EngineOptions::default() }
+    let has_gpu = std::env::var("LACUNA_GPU_TESTS").is_ok_and(|value| value == "1");
+    let device = if has_gpu { Device::Auto } else { Device::Cpu };
+    EngineOptions { device, threads: 1, ..EngineOptions::default() }
 }
 
 fn engine(options: EngineOptions) -> Engine {
@@ -66,7 +69,7 @@ fn search_that_shares_nothing(runner: &mut Runner, model: &Model, request: &Requ
             let batch = Batch { copies: Vec::new(), entries: vec![entry] };
             let Ok(Some(StepResult::Logits(logits))) = runner.forward(&batch, Wanted::Logits, &|| false)
             else {
-                panic!("the CPU gives logits");
+                panic!("logits were asked for");
             };
             for (rank, next) in top(&logits[..vocabulary], 4 * BEAMS).into_iter().enumerate() {
                 let score = score + f64::from(next.log_probability);
