@@ -14,6 +14,7 @@ use super::{
 };
 use super::{
     ops::{fast_exp, fused},
+    prefetch::{self, Ahead},
     shared_mut::SharedMut,
     threads::ThreadPool,
 };
@@ -75,11 +76,8 @@ impl KvStorage {
     }
 
     pub fn byte_length(&self) -> usize {
-        let plane = |plane: &Plane| match plane {
-            Plane::F16(values) => values.len() * 2,
-            Plane::F32(values) => values.len() * 4,
-        };
-        self.keys.iter().chain(&self.values).map(plane).sum()
+        let length = self.shape.blocks * self.shape.heads * self.shape.block_length();
+        self.keys.iter().chain(&self.values).map(|plane| length * plane.element_bytes()).sum()
     }
 
     /// Where a layer's new keys and values go.
@@ -166,12 +164,20 @@ impl<'a> PlaneWriter<'a> {
     /// # Safety
     /// No other thread touches these elements meanwhile.
     unsafe fn write(&self, at: usize, stride: usize, row: &[f32]) {
-        for (index, value) in row.iter().enumerate() {
-            // SAFETY: as the function's contract; `SharedMut` checks the bounds.
-            unsafe {
-                match self {
-                    Self::F16(plane) => plane.write(at + index * stride, f16::from_f32(*value)),
-                    Self::F32(plane) => plane.write(at + index * stride, *value),
+        // SAFETY: as the function's contract; `SharedMut` checks the bounds.
+        unsafe {
+            match self {
+                Self::F16(plane) => {
+                    for (part, at) in row.chunks(LANES).zip((at..).step_by(LANES * stride)) {
+                        let mut halves = [f16::ZERO; LANES];
+                        halves[..part.len()].convert_from_f32_slice(part);
+                        for (half, at) in halves[..part.len()].iter().zip((at..).step_by(stride)) {
+                            plane.write(at, *half);
+                        }
+                    }
+                }
+                Self::F32(plane) => {
+                    row.iter().zip((at..).step_by(stride)).for_each(|(value, at)| plane.write(at, *value));
                 }
             }
         }
@@ -194,18 +200,21 @@ fn read(plane: &Plane, at: usize, out: &mut [f32]) {
     }
 }
 
-/// Asks for elements that are read soon: blocks are scattered, so the processor cannot foresee them.
-fn prefetch(plane: &Plane, at: usize, length: usize) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let bytes: &[u8] = match plane {
-            Plane::F16(values) => bytemuck::cast_slice(&values[at..at + length]),
-            Plane::F32(values) => bytemuck::cast_slice(&values[at..at + length]),
-        };
-        super::prefetch::far(bytes.as_ptr(), bytes.len());
+impl Plane {
+    /// Where an element lies, to ask for it.
+    fn address(&self, at: usize) -> *const u8 {
+        match self {
+            Self::F16(values) => values[at..].as_ptr().cast(),
+            Self::F32(values) => values[at..].as_ptr().cast(),
+        }
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (plane, at, length);
+
+    fn element_bytes(&self) -> usize {
+        match self {
+            Self::F16(_) => 2,
+            Self::F32(_) => 4,
+        }
+    }
 }
 
 /// The new rows of one sequence in a step.
@@ -252,11 +261,13 @@ pub fn attend(
     let mut scratches: Vec<Scratch> =
         (0..pool.threads()).map(|_| Scratch::new(head_dimension, tile_rows * group)).collect();
     let scratches = SharedMut::new(&mut scratches);
+    let threads = pool.threads();
     pool.run_each(tiles.len(), &|thread, index| {
         let tile = &tiles[index];
         // SAFETY: each thread has its own.
         let scratch = unsafe { &mut scratches.slice(thread..thread + 1)[0] };
-        attend_tile(tile, scratch);
+        // Most likely the thread's next one.
+        attend_tile(tile, tiles.get(index + threads), scratch);
         let states = scratch.accumulated.chunks_exact(head_dimension).take(tile.rows.len() * group);
         for (state, sums) in states.enumerate() {
             let (row, member) = (tile.span.row + tile.rows.start + state / group, state % group);
@@ -287,9 +298,9 @@ struct Tile<'a> {
 struct Scratch {
     /// `[four states][dimension][state]`, scaled; states that fill up the last four are zero.
     queries: Vec<[f32; TOGETHER]>,
-    /// `[block][dimension][token]` of one chunk.
+    /// `[block][dimension][token]` of one chunk; empty until a chunk is converted.
     keys: Vec<f32>,
-    /// `[token][dimension]` of one chunk.
+    /// `[token][dimension]` of one chunk; empty until a chunk is converted.
     values: Vec<f32>,
     /// `[state][token]` of one chunk: scores, then their exponentials.
     weights: Vec<[f32; CHUNK]>,
@@ -305,8 +316,8 @@ impl Scratch {
     fn new(dimension: usize, states: usize) -> Self {
         Self {
             queries: vec![[0.0; TOGETHER]; states.div_ceil(TOGETHER) * dimension],
-            keys: vec![0.0; CHUNK * dimension],
-            values: vec![0.0; CHUNK * dimension],
+            keys: Vec::new(),
+            values: Vec::new(),
             weights: vec![[0.0; CHUNK]; states.next_multiple_of(TOGETHER)],
             factors: vec![(0.0, 0.0); states],
             maximum: vec![0.0; states],
@@ -316,7 +327,8 @@ impl Scratch {
     }
 }
 
-fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
+/// `next`: the tile after this, whose first keys and values are asked for.
+fn attend_tile(tile: &Tile<'_>, next: Option<&Tile<'_>>, scratch: &mut Scratch) {
     let dimension = tile.kv.shape.head_dimension;
     let scale = 1.0 / (dimension as f32).sqrt();
     let states = tile.rows.len() * tile.group;
@@ -343,27 +355,39 @@ fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
         let count = CHUNK.min(last + 1 - chunk_start);
         let chunk_blocks = &tile.span.blocks[chunk_start / BLOCK_SIZE..=last / BLOCK_SIZE];
         let (blocks, later) = chunk_blocks.split_at(count.div_ceil(BLOCK_SIZE));
+        let (later, head) = match next {
+            Some(next) if later.is_empty() => (next.span.blocks, next.head),
+            _ => (later, tile.head),
+        };
         // The next chunk's keys are asked for now and its values after the scores: all at once would stop the processor.
         let ask = |planes: &[Plane]| {
+            let plane = &planes[tile.layer];
             for &block in later.iter().take(CHUNK / BLOCK_SIZE) {
-                let at = tile.kv.shape.offset(block, tile.head);
-                prefetch(&planes[tile.layer], at, BLOCK_SIZE * dimension);
+                let bytes = tile.kv.shape.block_length() * plane.element_bytes();
+                prefetch::far(plane.address(tile.kv.shape.offset(block, head)), bytes);
             }
         };
-        ask(&tile.kv.keys);
         // Half floats are converted as they are read where one group of queries reads them, before where several do.
         #[cfg(target_arch = "x86_64")]
         let halves = tile.halves(states, blocks, count);
         #[cfg(target_arch = "x86_64")]
+        let ahead = |planes: &[Plane]| {
+            let block = |index: usize| later.get(index).or(later.last()).or(blocks.first());
+            let at = |index: usize| block(index).map_or(0, |block| tile.kv.shape.offset(*block, head));
+            Some(Ahead::new(std::array::from_fn(|index| planes[tile.layer].address(at(index)))))
+        };
+        #[cfg(target_arch = "x86_64")]
         if let Some(halves) = &halves {
-            scores(&scratch.queries[..dimension], &halves.keys[..blocks.len()], &mut scratch.weights);
+            let keys = &halves.keys[..blocks.len()];
+            scores(&scratch.queries[..dimension], keys, &mut scratch.weights, ahead(&tile.kv.keys));
         }
         #[cfg(not(target_arch = "x86_64"))]
         let halves = None::<()>;
         if halves.is_none() {
+            ask(&tile.kv.keys);
             scratch.read_and_score(tile, blocks, count, seen.start / TOGETHER..states.div_ceil(TOGETHER));
+            ask(&tile.kv.values);
         }
-        ask(&tile.kv.values);
         for state in seen.clone() {
             let position = tile.span.start + tile.rows.start + state / tile.group;
             let visible = CHUNK.min(position + 1 - chunk_start);
@@ -382,11 +406,11 @@ fn attend_tile(tile: &Tile<'_>, scratch: &mut Scratch) {
         #[cfg(target_arch = "x86_64")]
         if let Some(halves) = &halves {
             let values = &halves.values[..blocks.len()];
-            weigh_all(scratch, seen, values, dimension);
+            weigh_all(scratch, seen, values, dimension, ahead(&tile.kv.values));
             continue;
         }
         let values = std::mem::take(&mut scratch.values);
-        weigh_all(scratch, seen, &[&values[..count * dimension]], dimension);
+        weigh_all(scratch, seen, &[&values[..count * dimension]], dimension, None);
         scratch.values = values;
     }
 }
@@ -432,6 +456,8 @@ impl Scratch {
     ) {
         let dimension = tile.kv.shape.head_dimension;
         let length = BLOCK_SIZE * dimension;
+        self.keys.resize(CHUNK * dimension, 0.0);
+        self.values.resize(CHUNK * dimension, 0.0);
         for (index, &block) in blocks.iter().enumerate() {
             let at = tile.kv.shape.offset(block, tile.head);
             let first = index * length;
@@ -445,7 +471,7 @@ impl Scratch {
         }
         for group in groups {
             let queries = &self.queries[group * dimension..(group + 1) * dimension];
-            scores(queries, &keys[..blocks.len()], &mut self.weights[group * TOGETHER..]);
+            scores(queries, &keys[..blocks.len()], &mut self.weights[group * TOGETHER..], None);
         }
     }
 }
@@ -455,6 +481,7 @@ fn weigh_all<T: Stored>(
     states: std::ops::Range<usize>,
     values: &[&[T]],
     dimension: usize,
+    mut ahead: Option<Ahead>,
 ) {
     let mut state = states.start;
     while state < states.end {
@@ -463,9 +490,9 @@ fn weigh_all<T: Stored>(
         let sums = &mut scratch.accumulated[state * dimension..];
         state += match states.end - state {
             #[cfg(target_arch = "x86_64")]
-            4.. if has_avx512() => weigh::<T, 4>(weights, factors, values, dimension, sums),
-            2.. => weigh::<T, 2>(weights, factors, values, dimension, sums),
-            _ => weigh::<T, 1>(weights, factors, values, dimension, sums),
+            4.. if has_avx512() => weigh::<T, 4>(weights, factors, values, dimension, sums, ahead.take()),
+            2.. => weigh::<T, 2>(weights, factors, values, dimension, sums, ahead.take()),
+            _ => weigh::<T, 1>(weights, factors, values, dimension, sums, ahead.take()),
         };
     }
 }
@@ -475,16 +502,17 @@ fn scores<T: Stored>(
     queries: &[[f32; TOGETHER]],
     blocks: &[&[[T; BLOCK_SIZE]]],
     weights: &mut [[f32; CHUNK]],
+    mut ahead: Option<Ahead>,
 ) {
     #[cfg(target_arch = "x86_64")]
     if has_avx512() {
         // SAFETY: the CPU has AVX2, FMA, F16C and AVX-512.
         unsafe {
             if let &[a, b, c, d] = blocks {
-                return avx512::scores(queries, [a, b, c, d], 0, weights);
+                return avx512::scores(queries, [a, b, c, d], 0, weights, ahead);
             }
             for (index, keys) in blocks.iter().enumerate() {
-                avx512::scores(queries, [keys], index * BLOCK_SIZE, weights);
+                avx512::scores(queries, [keys], index * BLOCK_SIZE, weights, ahead.take());
             }
         }
         return;
@@ -494,7 +522,7 @@ fn scores<T: Stored>(
         #[cfg(target_arch = "x86_64")]
         if super::ops::has_avx2() {
             // SAFETY: the CPU has AVX2, FMA and F16C.
-            unsafe { avx2::scores(queries, [*keys], at, weights) };
+            unsafe { avx2::scores(queries, [*keys], at, weights, ahead.take()) };
             continue;
         }
         let mut sums = [[0f32; BLOCK_SIZE]; TOGETHER];
@@ -551,6 +579,7 @@ fn weigh<T: Stored, const Q: usize>(
     values: &[&[T]],
     dimension: usize,
     sums: &mut [f32],
+    ahead: Option<Ahead>,
 ) -> usize {
     let mut at = 0;
     #[cfg(target_arch = "x86_64")]
@@ -559,10 +588,10 @@ fn weigh<T: Stored, const Q: usize>(
             // SAFETY: the CPU has AVX2, FMA, F16C and AVX-512.
             unsafe {
                 if at + 8 * LANES <= dimension {
-                    avx512::weigh::<T, Q, 4>(weights, factors, values, dimension, at, sums);
+                    avx512::weigh::<T, Q, 4>(weights, factors, values, dimension, at, sums, ahead);
                     at += 8 * LANES;
                 } else {
-                    avx512::weigh::<T, Q, 1>(weights, factors, values, dimension, at, sums);
+                    avx512::weigh::<T, Q, 1>(weights, factors, values, dimension, at, sums, ahead);
                     at += 2 * LANES;
                 }
             }
@@ -574,10 +603,10 @@ fn weigh<T: Stored, const Q: usize>(
             // SAFETY: the CPU has AVX2, FMA and F16C.
             unsafe {
                 if at + 4 * LANES <= dimension {
-                    avx2::weigh::<T, Q, 4>(weights, factors, values, dimension, at, sums);
+                    avx2::weigh::<T, Q, 4>(weights, factors, values, dimension, at, sums, ahead);
                     at += 4 * LANES;
                 } else {
-                    avx2::weigh::<T, Q, 1>(weights, factors, values, dimension, at, sums);
+                    avx2::weigh::<T, Q, 1>(weights, factors, values, dimension, at, sums, ahead);
                     at += LANES;
                 }
             }

@@ -7,7 +7,10 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::attention::{CHUNK, TOGETHER};
+use super::{
+    attention::{CHUNK, TOGETHER},
+    prefetch::Ahead,
+};
 use crate::kv_cache::BLOCK_SIZE;
 
 /// What keys and values are stored as.
@@ -67,18 +70,23 @@ macro_rules! loops {
     ($features:literal) => {
         const VECTORS: usize = BLOCK_SIZE / LANES;
 
-        /// As `scores` of `attention`, for `BLOCKS` blocks together: each shares the loads of the queries.
+        /// As `scores` of `attention`, for `BLOCKS` blocks together: each shares the loads of the queries. `ahead`: what is
+        /// read next, of two lines a dimension.
         #[target_feature(enable = $features)]
         pub fn scores<T: Element, const BLOCKS: usize>(
             queries: &[[f32; TOGETHER]],
             keys: [&[[T; BLOCK_SIZE]]; BLOCKS],
             at: usize,
             weights: &mut [[f32; CHUNK]],
+            ahead: Option<Ahead>,
         ) {
             const { assert!(BLOCK_SIZE.is_multiple_of(LANES)) };
             assert!(keys.iter().all(|keys| keys.len() >= queries.len()));
             let mut sums = [[[splat(0.0); VECTORS]; BLOCKS]; TOGETHER];
             for (dimension, query) in queries.iter().enumerate() {
+                if let Some(ahead) = ahead {
+                    ahead.ask(dimension);
+                }
                 let mut key = [[splat(0.0); VECTORS]; BLOCKS];
                 for block in 0..BLOCKS {
                     for v in 0..VECTORS {
@@ -149,7 +157,8 @@ macro_rules! loops {
             product(value, power_of_two(shifted))
         }
 
-        /// As `weigh` of `attention`, for the elements from `at` on of `Q` queries, `V` vectors of them. Each
+        /// As `weigh` of `attention`, for the elements from `at` on of `Q` queries, `V` vectors of them. `ahead`: what is
+        /// read next, of two lines a token. Each
         /// of `blocks` is `[token][dimension]`; together they hold a chunk's tokens at most.
         #[target_feature(enable = $features)]
         pub fn weigh<T: Element, const Q: usize, const V: usize>(
@@ -159,6 +168,7 @@ macro_rules! loops {
             dimension: usize,
             at: usize,
             sums: &mut [f32],
+            ahead: Option<Ahead>,
         ) {
             assert!(at + LANES * V <= dimension && weights.len() >= Q);
             assert!(blocks.iter().map(|block| block.len() / dimension).sum::<usize>() <= CHUNK);
@@ -166,6 +176,9 @@ macro_rules! loops {
             let mut token = 0;
             for block in blocks {
                 for values in block.chunks_exact(dimension) {
+                    if let Some(ahead) = ahead {
+                        ahead.ask(at + token);
+                    }
                     let mut value = [splat(0.0); V];
                     for v in 0..V {
                         // SAFETY: inside the token's row, as asserted.
@@ -349,10 +362,10 @@ mod tests {
         // SAFETY: the caller looked whether the CPU has the instructions.
         unsafe {
             for (index, keys) in keys.iter().enumerate() {
-                avx2::scores(&queries, [&keys[..]], index * BLOCK_SIZE, &mut short);
-                avx512::scores(&queries, [&keys[..]], index * BLOCK_SIZE, &mut one);
+                avx2::scores(&queries, [&keys[..]], index * BLOCK_SIZE, &mut short, None);
+                avx512::scores(&queries, [&keys[..]], index * BLOCK_SIZE, &mut one, None);
             }
-            avx512::scores(&queries, keys.each_ref().map(|keys| &keys[..]), 0, &mut all);
+            avx512::scores(&queries, keys.each_ref().map(|keys| &keys[..]), 0, &mut all, None);
         }
         for query in 0..TOGETHER {
             assert_eq!(bits(&short[query]), bits(&one[query]));
@@ -371,17 +384,19 @@ mod tests {
         // SAFETY: as above.
         unsafe {
             for at in (0..dimension).step_by(16) {
-                avx512::weigh::<T, 4, 1>(&all, &factors, &[&values], dimension, at, &mut sums);
+                avx512::weigh::<T, 4, 1>(&all, &factors, &[&values], dimension, at, &mut sums, None);
             }
             for at in (0..dimension).step_by(8) {
-                avx2::weigh::<T, 4, 1>(&short, &factors, &[&values], dimension, at, &mut short_sums);
+                avx2::weigh::<T, 4, 1>(&short, &factors, &[&values], dimension, at, &mut short_sums, None);
             }
         }
         assert_eq!(bits(&sums), bits(&short_sums));
         if dimension >= 64 {
             let mut long_sums = vec![1f32; 4 * dimension];
             // SAFETY: as above.
-            unsafe { avx512::weigh::<T, 4, 4>(&all, &factors, &[&values], dimension, 0, &mut long_sums) };
+            unsafe {
+                avx512::weigh::<T, 4, 4>(&all, &factors, &[&values], dimension, 0, &mut long_sums, None)
+            };
             for query in (0..4).map(|query| query * dimension) {
                 assert_eq!(bits(&long_sums[query..query + 64]), bits(&short_sums[query..query + 64]));
             }

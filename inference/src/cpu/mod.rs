@@ -10,7 +10,6 @@ pub mod instructions;
 pub mod k_quants;
 pub mod matmul;
 pub mod ops;
-#[cfg(target_arch = "x86_64")]
 mod prefetch;
 #[cfg(target_arch = "x86_64")]
 pub mod q8_0;

@@ -1,8 +1,10 @@
-//! Asking for memory before it is read.
+//! Asking for memory before it is read. Elsewhere than on x86-64 nothing is asked for.
 
+#[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{_MM_HINT_T0, _MM_HINT_T1, _mm_prefetch};
 
 /// For what is read next, in the order of reading, as far ahead as the first-level cache has room.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 pub fn near(start: *const u8, bytes: usize) {
     for line in (0..bytes).step_by(64) {
@@ -15,7 +17,38 @@ pub fn near(start: *const u8, bytes: usize) {
 #[inline(always)]
 pub fn far(start: *const u8, bytes: usize) {
     for line in (0..bytes).step_by(64) {
-        // SAFETY: x86-64 has SSE; a prefetch may name any address.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(start.wrapping_add(line).cast()) };
+        far_line(start.wrapping_add(line));
+    }
+}
+
+#[inline(always)]
+fn far_line(at: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: x86-64 has SSE; a prefetch may name any address.
+    unsafe {
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
+/// Four pieces that lie apart and are read after what is computed now, two lines of them asked for at each of its steps: all at
+/// once they would fill the places for what is on its way, and the processor would wait.
+#[derive(Clone, Copy)]
+pub struct Ahead {
+    pieces: [*const u8; 4],
+}
+
+impl Ahead {
+    pub fn new(pieces: [*const u8; 4]) -> Self {
+        Self { pieces }
+    }
+
+    /// The part of step `step`: lines `step / 2` of two of the pieces.
+    #[inline(always)]
+    pub fn ask(&self, step: usize) {
+        for piece in &self.pieces[2 * (step % 2)..][..2] {
+            far_line(piece.wrapping_add(step / 2 * 64));
+        }
     }
 }
