@@ -135,14 +135,14 @@ fn form_of(dtype: GgmlDType) -> Form {
 }
 
 impl Input {
-    /// Makes an input of `[rows, columns]` for `matrices`. `fill(row, columns, out)` computes some columns of a row.
+    /// Makes an input of `[rows, columns]` for `matrices`. `fill(row, out)` computes one row.
     pub fn fill(
         &mut self,
         pool: &mut ThreadPool,
         rows: usize,
         columns: usize,
         matrices: &[&Matrix],
-        fill: &(dyn Fn(usize, Range<usize>, &mut [f32]) + Sync),
+        fill: &(dyn Fn(usize, &mut [f32]) + Sync),
     ) {
         (self.rows, self.columns) = (rows, columns);
         let needs = |form| matrices.iter().any(|matrix| form_of(matrix.dtype()) == form);
@@ -151,13 +151,6 @@ impl Input {
         let is_parallel = rows >= PARALLEL_ROWS;
         // Too few groups to keep all threads busy: rows are filled by themselves, then tiled block by block.
         let is_split = is_parallel && groups < 2 * pool.threads();
-        #[cfg(target_arch = "x86_64")]
-        if is_split
-            && matrices.iter().all(|matrix| form_of(matrix.dtype()) == Form::Wide)
-            && columns / WideBlock::ELEMENTS >= pool.threads()
-        {
-            return self.fill_by_blocks(pool, fill);
-        }
         // Long prompts' floats are wanted only until they are quantized: threads then keep a group each.
         let keeps_floats = needs(Form::Float) || !is_parallel || is_split;
         self.float.resize(if keeps_floats { rows * columns } else { 0 }, 0.0);
@@ -171,7 +164,7 @@ impl Input {
         let q8_1 = needs(Form::Q8_1).then(|| reset(&mut self.q8_1, rows, columns));
         let fill_rows = |group: Range<usize>, floats: &mut [f32]| {
             for (row, out) in group.clone().zip(floats.chunks_exact_mut(columns)) {
-                fill(row, 0..columns, out);
+                fill(row, out);
             }
             // SAFETY: each row is filled by one thread.
             unsafe {
@@ -222,36 +215,6 @@ impl Input {
             }
         };
         if is_parallel { pool.run_chunked(groups, &body) } else { body(0..groups) }
-    }
-
-    /// Each thread computes and quantizes some columns of all rows: what it computes stays in its cache, and threads
-    /// meet once.
-    #[cfg(target_arch = "x86_64")]
-    fn fill_by_blocks(
-        &mut self,
-        pool: &mut ThreadPool,
-        fill: &(dyn Fn(usize, Range<usize>, &mut [f32]) + Sync),
-    ) {
-        const ELEMENTS: usize = WideBlock::ELEMENTS;
-        let (rows, columns) = (self.rows, self.columns);
-        let group_rows = filled_rows(rows);
-        let wide = self.wide.reset(rows, columns);
-        pool.run_chunked(columns / ELEMENTS, &|blocks| {
-            let mut floats = vec![0f32; group_rows * ELEMENTS];
-            for first in (0..rows).step_by(group_rows) {
-                let group = first..rows.min(first + group_rows);
-                for block in blocks.clone() {
-                    for (row, out) in group.clone().zip(floats.chunks_exact_mut(ELEMENTS)) {
-                        fill(row, block * ELEMENTS..(block + 1) * ELEMENTS, out);
-                    }
-                    // SAFETY: each block is taken by one thread.
-                    unsafe {
-                        let of_row = |row: usize| &floats[row * ELEMENTS..(row + 1) * ELEMENTS];
-                        wide.quantize_block(group.clone(), block, columns / ELEMENTS, of_row);
-                    }
-                }
-            }
-        });
     }
 }
 
@@ -310,45 +273,30 @@ impl<A: Activations> QuantizedWriter<'_, A> {
     /// # Safety
     /// No other thread uses these blocks of these rows meanwhile.
     unsafe fn quantize(&self, rows: Range<usize>, blocks: Range<usize>, columns: usize, floats: &[f32]) {
-        for block in blocks {
-            let of_row = |row: usize| &floats[row * columns + block * A::ELEMENTS..][..A::ELEMENTS];
-            // SAFETY: as the function's contract.
-            unsafe { self.quantize_block(rows.clone(), block, columns / A::ELEMENTS, of_row) };
-        }
-    }
-
-    /// Quantizes one of the `per_row` blocks of a group of rows. `of_row(n)`: the block's floats of the group's row `n`.
-    ///
-    /// # Safety
-    /// No other thread uses this block of these rows meanwhile.
-    unsafe fn quantize_block<'f>(
-        &self,
-        rows: Range<usize>,
-        block: usize,
-        per_row: usize,
-        of_row: impl Fn(usize) -> &'f [f32],
-    ) {
         const { assert!(FILLED_ROWS == TILE_ROWS) };
-        let mut quantized = [A::ZERO; LONG_TILE_ROWS];
-        let quantized = &mut quantized[..rows.len()];
-        for (row, quantized) in quantized.iter_mut().enumerate() {
-            *quantized = A::quantize(of_row(row));
-        }
-        // SAFETY: as the function's contract.
-        unsafe {
-            match self.layout {
-                Layout::Blocks => {
-                    for (row, quantized) in rows.zip(quantized) {
-                        self.blocks.write(row * per_row + block, *quantized);
+        let per_row = columns / A::ELEMENTS;
+        for block in blocks {
+            let mut quantized = [A::ZERO; LONG_TILE_ROWS];
+            let quantized = &mut quantized[..rows.len()];
+            for (row, quantized) in quantized.iter_mut().enumerate() {
+                *quantized = A::quantize(&floats[row * columns + block * A::ELEMENTS..][..A::ELEMENTS]);
+            }
+            // SAFETY: as the function's contract.
+            unsafe {
+                match self.layout {
+                    Layout::Blocks => {
+                        for (row, quantized) in rows.clone().zip(quantized) {
+                            self.blocks.write(row * per_row + block, *quantized);
+                        }
                     }
-                }
-                Layout::Tiles => {
-                    let at = rows.start / TILE_ROWS * per_row + block;
-                    self.tiles.slice(at..at + 1)[0].pack(quantized);
-                }
-                Layout::LongTiles => {
-                    let at = rows.start / LONG_TILE_ROWS * per_row + block;
-                    self.long_tiles.slice(at..at + 1)[0].pack(quantized);
+                    Layout::Tiles => {
+                        let at = rows.start / TILE_ROWS * per_row + block;
+                        self.tiles.slice(at..at + 1)[0].pack(quantized);
+                    }
+                    Layout::LongTiles => {
+                        let at = rows.start / LONG_TILE_ROWS * per_row + block;
+                        self.long_tiles.slice(at..at + 1)[0].pack(quantized);
+                    }
                 }
             }
         }

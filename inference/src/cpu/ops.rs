@@ -2,8 +2,6 @@
 //!
 //! The bodies are written over fixed-width lanes so that the compiler vectorizes them on every target.
 
-use std::ops::Range;
-
 /// Declares a function once and compiles it twice: portable, and with AVX2, FMA and F16C.
 macro_rules! dispatched {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
@@ -76,10 +74,10 @@ pub(crate) fn dot_body(a: &[f32], b: &[f32]) -> f32 {
     total
 }
 
-/// Root-mean-square normalization (Zhang and Sennrich 2019): `out = x / rms(x) * weight`, for some columns of `x`.
-pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, columns: Range<usize>, out: &mut [f32]) {
+/// Root-mean-square normalization (Zhang and Sennrich 2019): `out = x / rms(x) * weight`.
+pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     let scale = 1.0 / (dot(x, x) / x.len() as f32 + epsilon).sqrt();
-    for ((o, x), w) in out.iter_mut().zip(&x[columns.clone()]).zip(&weight[columns]) {
+    for ((o, x), w) in out.iter_mut().zip(x).zip(weight) {
         *o = x * scale * w;
     }
 }

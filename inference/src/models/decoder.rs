@@ -208,8 +208,8 @@ impl CpuRunner {
         if !wanted.is_empty() {
             let matrix = self.output.as_ref().unwrap_or(&self.embedding);
             let (residual, norm) = (&s.residual, &self.output_norm);
-            s.input.fill(pool, wanted.len(), e, &[matrix], &|row, columns, out| {
-                rms_norm(&residual[row * e..(row + 1) * e], norm, c.norm_epsilon, columns, out);
+            s.input.fill(pool, wanted.len(), e, &[matrix], &|row, out| {
+                rms_norm(&residual[row * e..(row + 1) * e], norm, c.norm_epsilon, out);
             });
             let output = &mut s.logits;
             multiply(pool, &s.input, &mut [Product { matrix, bias: None, output, store: Store::Replace }]);
@@ -239,8 +239,8 @@ impl Scratch {
         self.value.resize(rows * kv_width, 0.0);
         self.attended.resize(rows * attention_width, 0.0);
         let residual = &self.residual;
-        self.input.fill(pool, rows, e, &[&layer.query, &layer.key, &layer.value], &|row, columns, out| {
-            rms_norm(&residual[row * e..(row + 1) * e], &layer.attention_norm, c.norm_epsilon, columns, out);
+        self.input.fill(pool, rows, e, &[&layer.query, &layer.key, &layer.value], &|row, out| {
+            rms_norm(&residual[row * e..(row + 1) * e], &layer.attention_norm, c.norm_epsilon, out);
         });
         let mut products = [
             (&layer.query, &layer.query_bias, &mut self.query),
@@ -290,22 +290,16 @@ impl Scratch {
         let (e, attention_width, width) = (c.embedding, c.heads * c.head_dimension, c.feed_forward);
         let rows = self.residual.len() / e;
         let attended = &self.attended;
-        self.input.fill(pool, rows, attention_width, &[&layer.output], &|row, columns, out| {
-            out.copy_from_slice(&attended[row * attention_width..(row + 1) * attention_width][columns]);
+        self.input.fill(pool, rows, attention_width, &[&layer.output], &|row, out| {
+            out.copy_from_slice(&attended[row * attention_width..(row + 1) * attention_width]);
         });
         let output = &mut self.residual;
         let mut product = [Product { matrix: &layer.output, bias: None, output, store: Store::Add }];
         multiply(pool, &self.input, &mut product);
 
         let residual = &self.residual;
-        self.input.fill(pool, rows, e, &[&layer.gate, &layer.up], &|row, columns, out| {
-            rms_norm(
-                &residual[row * e..(row + 1) * e],
-                &layer.feed_forward_norm,
-                c.norm_epsilon,
-                columns,
-                out,
-            );
+        self.input.fill(pool, rows, e, &[&layer.gate, &layer.up], &|row, out| {
+            rms_norm(&residual[row * e..(row + 1) * e], &layer.feed_forward_norm, c.norm_epsilon, out);
         });
         self.gate.resize(rows * width, 0.0);
         self.up.resize(rows * width, 0.0);
@@ -313,9 +307,9 @@ impl Scratch {
             .map(|(matrix, output)| Product { matrix, bias: None, output, store: Store::Replace });
         multiply(pool, &self.input, &mut products);
         let (gate, up) = (&self.gate, &self.up);
-        self.input.fill(pool, rows, width, &[&layer.down], &|row, columns, out| {
-            let part = row * width + columns.start..row * width + columns.end;
-            swiglu(&gate[part.clone()], &up[part], out);
+        self.input.fill(pool, rows, width, &[&layer.down], &|row, out| {
+            let row = row * width..(row + 1) * width;
+            swiglu(&gate[row.clone()], &up[row], out);
         });
         let output = &mut self.residual;
         let mut product = [Product { matrix: &layer.down, bias: None, output, store: Store::Add }];
