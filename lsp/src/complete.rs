@@ -40,7 +40,7 @@ use answer::{Answer, Fitted};
 use explain::{Explain, Explained, Source, Stop};
 use flight::{Demand, Pilot};
 use line_tokens::LineTokens;
-use postprocess::{Around, Known, MEMBERS, Step, postprocess};
+use postprocess::{Around, Known, Step, is_sound, postprocess};
 use prompt::{Prompt, Shown};
 use shape::Shape;
 use site::Site;
@@ -479,14 +479,14 @@ impl Completer {
             Trigger::Invoked => 0.0,
         };
         let mut is_withheld = false;
-        let mut right = 0;
+        let mut sound = 0;
         let snapshot = self.workspace.snapshot();
         for (number, answer) in answers.iter().enumerate() {
             let known = Some(Known { path: &prepared.site.path, snapshot: &snapshot });
             let Fitted { text, steps, confidence } = answer.fitted(|text, stop| {
                 postprocess(text, &Around { known, ..prepared.around(&ask.config, stop) })
             });
-            let asked_what_is_not_there = steps.iter().any(|step| step.step == MEMBERS);
+            let is_sound = is_sound(&steps);
             if number == 0 {
                 answer.describe(&mut explain);
                 explain.postprocessing = steps;
@@ -504,9 +504,9 @@ impl Completer {
                 });
                 continue;
             }
-            // Behind those that are right to their end.
-            let at = if asked_what_is_not_there { texts.len() } else { right };
-            right += usize::from(!asked_what_is_not_there);
+            // Behind those that nothing is wrong with.
+            let at = if is_sound { sound } else { texts.len() };
+            sound += usize::from(is_sound);
             texts.insert(at, text);
             explain.confidence.insert(at, confidence);
         }

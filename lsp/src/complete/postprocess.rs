@@ -67,7 +67,7 @@ type Change = Option<(String, &'static str)>;
 type StepFunction = fn(&str, &Around<'_>) -> Change;
 
 /// The step that looks members up.
-pub const MEMBERS: &str = "members";
+const MEMBERS: &str = "members";
 /// Steps that cut what is wrong, not what is superfluous: an answer that they leave alone is preferred.
 const WRONG: [&str; 6] = ["repetition", "echo", "following lines", "syntax", MEMBERS, "worth showing"];
 
