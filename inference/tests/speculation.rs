@@ -133,8 +133,9 @@ fn a_draft_model_changes_no_token() {
             }
         }
         let share = accepted as f64 / drafted as f64;
+        // A guess or two say nothing of a share.
         assert!(
-            drafted >= fewest && (least..=most).contains(&share),
+            drafted >= fewest && (drafted <= 3 || (least..=most).contains(&share)),
             "with {draft}: {accepted} of {drafted}"
         );
     }

@@ -433,7 +433,7 @@ impl Worker {
             return;
         }
         let decoding: Vec<SequenceId> = self.scheduler.decoding().collect();
-        let mut step = StepCost::new(self.row_times.row(), decoding.len());
+        let mut step = StepCost::new(self.row_times, decoding.len());
         let mut unguessed = Vec::new();
         for id in decoding {
             let alone = |active: &&mut Active| active.id == id && active.search.is_none();

@@ -11,6 +11,7 @@ mod session_memory;
 mod suffix_automaton;
 
 pub use draft_model::{DraftModel, Undrafted};
+use pace::Balance;
 pub use pace::{Pace, RowTimes, StepCost};
 pub use session_memory::SessionMemory;
 use suffix_automaton::SuffixAutomaton;
@@ -42,7 +43,7 @@ pub struct Experience {
 impl Experience {
     /// How many guesses to ask of a draft model, each of which costs `cost` steps of one row by itself.
     pub fn model_draft_length(&mut self, most: usize, cost: f32, step: &mut StepCost) -> usize {
-        let length = step.with_guess(cost, |step| self.model.length(0, most, step));
+        let length = step.with_guess(cost, |step| self.model.length(0, most, step, &Balance::default()));
         if length == 0 {
             // What is not drafted is not measured; try again some time.
             self.model.relax();
@@ -79,6 +80,9 @@ struct Guess {
 pub struct Drafter {
     automaton: SuffixAutomaton,
     guess: Option<Guess>,
+    /// What the step's drafts take, in tokens; nothing where there are none.
+    price: f32,
+    balance: Balance,
 }
 
 impl Drafter {
@@ -88,7 +92,7 @@ impl Drafter {
         for token in tokens {
             automaton.push(*token);
         }
-        Self { automaton, guess: None }
+        Self { automaton, guess: None, price: 0.0, balance: Balance::default() }
     }
 
     /// Up to `most` guesses for what follows `tokens`, all that is known of the request; none when nothing is likely
@@ -112,8 +116,11 @@ impl Drafter {
             (Some(own), Some(session)) if session.matched > own.matched => Some(session),
             (own, session) => own.or(session),
         };
+        self.price = 0.0;
         let Some(guess) = &self.guess else { return Vec::new() };
-        let length = experience.pace(guess.origin).length(guess.matched, most.min(guess.tokens.len()), step);
+        let most = most.min(guess.tokens.len());
+        let length = experience.pace(guess.origin).length(guess.matched, most, step, &self.balance);
+        self.price = step.price();
         guess.tokens[..length].to_vec()
     }
 
@@ -127,6 +134,7 @@ impl Drafter {
         if let Some(Guess { origin, matched, tokens }) = self.guess.take() {
             experience.pace(origin).learn(matched, &tokens, chosen);
         }
+        self.balance.add(chosen.len().saturating_sub(1), std::mem::take(&mut self.price));
         for token in chosen {
             self.automaton.push(*token);
         }

@@ -33,14 +33,18 @@ fn class(matched: usize) -> usize {
 
 impl Pace {
     /// Draft length, at most `most`, after `matched` tokens that agreed. What is taken is put to the step's account.
-    pub(super) fn length(&self, matched: usize, most: usize, step: &mut StepCost) -> usize {
-        let mut chance = 1.0;
-        (0..most)
-            .take_while(|drafted| {
-                chance *= self.chances[class(matched + drafted)];
-                step.take(chance)
-            })
-            .count()
+    pub(super) fn length(
+        &self,
+        matched: usize,
+        most: usize,
+        step: &mut StepCost,
+        balance: &Balance,
+    ) -> usize {
+        let chances = (0..most).scan(1.0, |chance, drafted| {
+            *chance *= self.chances[class(matched + drafted)];
+            Some(*chance)
+        });
+        step.take(chances, balance.margin())
     }
 
     /// Goes back a little to what is assumed of what was never measured.
@@ -64,23 +68,56 @@ impl Pace {
     }
 }
 
-/// What a step costs and yields, to decide whether one more row is worth computing: it is, while it yields more
-/// tokens for its time than the step as a whole.
+/// What a step costs and yields, to decide how many more rows are worth computing: as many as give the most tokens for
+/// the step's time as a whole.
 #[derive(Debug, Clone)]
 pub struct StepCost {
-    /// Time of one more row, relative to that of a step with one row.
-    row: f32,
-    /// Time of a guess itself, in the same unit.
+    times: RowTimes,
+    rows: usize,
+    /// Time of a guess itself, relative to a step with one row.
     guess: f32,
-    time: f32,
+    /// Time of all guesses taken, in the same unit.
+    guesses: f32,
     tokens: f32,
+    price: f32,
+}
+
+/// What the drafts of one request have won so far, in tokens of its plain decoding. A request whose drafts have lost is given
+/// none any more but the very promising, so that no request loses much, whatever others have learned.
+#[derive(Debug, Default)]
+pub struct Balance {
+    tokens: f32,
+}
+
+impl Balance {
+    /// Drafts have to promise so much more than the step without them: chances and times are estimates.
+    const MARGIN: f32 = 1.03;
+    /// The same for a request that has lost more than a token.
+    const MARGIN_AFTER_LOSS: f32 = 1.6;
+    /// Wins are forgotten beyond this, so that they do not pay for losses without end.
+    const MOST: f32 = 3.0;
+    /// Losses are forgiven by so much a step.
+    const FORGIVEN: f32 = 0.015;
+
+    fn margin(&self) -> f32 {
+        if self.tokens < -1.0 { Self::MARGIN_AFTER_LOSS } else { Self::MARGIN }
+    }
+
+    /// A step gave `accepted` tokens beyond the first, for rows that took the time of `price` tokens.
+    pub(super) fn add(&mut self, accepted: usize, price: f32) {
+        let won = accepted as f32 - price;
+        self.tokens = (self.tokens + won).min(Self::MOST);
+        if self.tokens < 0.0 {
+            self.tokens = (self.tokens + Self::FORGIVEN).min(0.0);
+        }
+    }
 }
 
 impl StepCost {
     /// A step with `rows` rows that yield a token each, before any draft.
-    pub fn new(row: f32, rows: usize) -> Self {
-        let rows = rows.max(1) as f32;
-        Self { row, guess: 0.0, time: 1.0 + row * (rows - 1.0), tokens: rows }
+    pub fn new(times: RowTimes, rows: usize) -> Self {
+        let rows = rows.max(1);
+        Self { times, rows, guess: 0.0, guesses: 0.0, tokens: rows as f32, price: 0.0 }
     }
 
     /// Takes rows whose guesses cost so much each.
@@ -91,63 +128,108 @@ impl StepCost {
         taken
     }
 
-    /// Adds a row that yields a token with this chance, if that is worth it.
-    fn take(&mut self, chance: f32) -> bool {
-        let cost = self.row + self.guess;
-        let worth = chance * self.time > cost * self.tokens;
-        if worth {
-            self.tokens += chance;
-            self.time += cost;
+    /// Time of what was taken last, in tokens at the rate without it.
+    pub(super) fn price(&self) -> f32 {
+        self.price
+    }
+
+    /// Adds the first of the rows that yield a token with these chances, as many as are worth `margin` times the step without
+    /// them. Returns their number.
+    fn take(&mut self, chances: impl Iterator<Item = f32>, margin: f32) -> usize {
+        let before = self.times.relative(self.rows) + self.guesses;
+        let mut best = (0, self.tokens, margin * self.tokens / before);
+        let mut tokens = self.tokens;
+        for (index, chance) in chances.enumerate() {
+            let taken = index + 1;
+            tokens += chance;
+            let time = self.times.relative(self.rows + taken) + self.guesses + taken as f32 * self.guess;
+            if tokens / time > best.2 {
+                best = (taken, tokens, tokens / time);
+            }
         }
-        worth
+        self.rows += best.0;
+        self.guesses += best.0 as f32 * self.guess;
+        let after = self.times.relative(self.rows) + self.guesses;
+        self.price = (after - before) * self.tokens / before;
+        self.tokens = best.1;
+        best.0
     }
 }
 
-/// Cost of a row, relative to a step with one row, before anything was measured.
-const ROW: f64 = 0.25;
-/// Weight that older steps keep.
-const KEEP: f64 = 0.98;
-/// Steps that took so many times the mean are left out: the machine was asleep or busy with something else.
-const OUTLIER: f64 = 16.0;
+/// Rows whose times are told apart; more are reckoned from these.
+const MOST_ROWS: usize = LONGEST + 1;
+/// Times relative to a step with one row before anything was measured: as small models take them on a CPU, where drafts win
+/// least.
+fn assumed(more: usize) -> f32 {
+    match more {
+        0..4 => 1.0 + 0.35 * more as f32,
+        _ => 2.6 + 0.08 * (more - 4) as f32,
+    }
+}
+/// A noisy clock must neither forbid nor force drafts: each row counts as between so much and so much of a step.
+const LEAST_ROW: f32 = 0.01;
+const MOST_ROW: f32 = 0.6;
+/// Weight of a new time in the speed of the machine, and, after the first ones, in what a number of rows takes.
+const SPEED_LEARNING: f32 = 0.1;
+const ROWS_LEARNING: f32 = 0.05;
+/// Steps that took so many times what was expected are left out: the machine was asleep or busy with something else.
+const OUTLIER: f32 = 16.0;
 
-/// The time of a decoding step as a line over its rows: a running least-squares fit.
-#[derive(Debug, Clone, Default)]
+/// The time of a decoding step by its rows. Kernels take one to four rows one by one and up to sixteen together, so that
+/// it is no line: what each number of rows takes is measured, relative to one row, beside the speed that the machine has
+/// at the moment. More rows never count as faster than fewer, so that a measured number tells of the others too.
+#[derive(Debug, Clone, Copy)]
 pub struct RowTimes {
-    weight: f64,
-    rows: f64,
-    time: f64,
-    rows_squared: f64,
-    rows_time: f64,
+    /// Milliseconds of a step with one row; zero before anything was measured.
+    one: f32,
+    /// By rows less one.
+    relative: [f32; MOST_ROWS],
+    /// How often each was measured, as far as it matters.
+    measured: [u8; MOST_ROWS],
+}
+
+impl Default for RowTimes {
+    fn default() -> Self {
+        Self { one: 0.0, relative: std::array::from_fn(assumed), measured: [0; MOST_ROWS] }
+    }
 }
 
 impl RowTimes {
     /// A step of so many rows, each a token of a decoding sequence or a draft, took `milliseconds`.
     pub fn record(&mut self, rows: usize, milliseconds: f64) {
-        if self.weight >= 8.0 && milliseconds > OUTLIER * self.time / self.weight {
+        let Some(more) = rows.checked_sub(1).filter(|more| *more < MOST_ROWS) else { return };
+        let one = milliseconds as f32 / self.relative[more];
+        if self.one == 0.0 {
+            self.one = one;
+        }
+        if one > OUTLIER * self.one {
             return;
         }
-        let rows = rows as f64;
-        for (sum, value) in [
-            (&mut self.weight, 1.0),
-            (&mut self.rows, rows),
-            (&mut self.time, milliseconds),
-            (&mut self.rows_squared, rows * rows),
-            (&mut self.rows_time, rows * milliseconds),
-        ] {
-            *sum = *sum * KEEP + value;
+        self.one += SPEED_LEARNING * (one - self.one);
+        if more == 0 || self.one <= 0.0 {
+            return;
+        }
+        let measured = &mut self.measured[more];
+        *measured = measured.saturating_add(1);
+        let learning = ROWS_LEARNING.max(1.0 / (1.0 + f32::from(*measured)));
+        let new = self.relative[more] + learning * (milliseconds as f32 / self.one - self.relative[more]);
+        let new = new.clamp(1.0 + LEAST_ROW * more as f32, 1.0 + MOST_ROW * more as f32);
+        for (other, time) in self.relative.iter_mut().enumerate().skip(1) {
+            *time = match other.cmp(&more) {
+                std::cmp::Ordering::Less => time.min(new),
+                std::cmp::Ordering::Equal => new,
+                std::cmp::Ordering::Greater => time.max(new),
+            };
         }
     }
 
-    /// Time of one more row relative to a step with one row. Measured where steps of different sizes were seen.
-    pub fn row(&self) -> f32 {
-        let variance = self.rows_squared - self.rows * self.rows / self.weight.max(1.0);
-        if self.weight < 8.0 || variance < 4.0 {
-            return ROW as f32;
+    /// Time of a step with `rows` rows relative to one with one.
+    fn relative(&self, rows: usize) -> f32 {
+        let longest = self.relative[MOST_ROWS - 1];
+        match self.relative.get(rows.saturating_sub(1)) {
+            Some(time) => *time,
+            None => longest + (longest - 1.0) / (MOST_ROWS - 1) as f32 * (rows - MOST_ROWS) as f32,
         }
-        let slope = (self.rows_time - self.rows * self.time / self.weight) / variance;
-        let single = (self.time - slope * self.rows) / self.weight + slope;
-        // A noisy clock must neither forbid nor force drafts.
-        (slope / single.max(f64::MIN_POSITIVE)).clamp(0.01, 0.6) as f32
     }
 }
 
@@ -155,10 +237,16 @@ impl RowTimes {
 mod tests {
     use super::*;
 
+    /// Times as if each row more took this part of a step.
+    fn line(row: f32) -> RowTimes {
+        RowTimes { relative: std::array::from_fn(|more| 1.0 + row * more as f32), ..RowTimes::default() }
+    }
+
     #[test]
     fn length_follows_acceptance_and_cost() {
-        let length =
-            |pace: &Pace, matched, row, rows| pace.length(matched, LONGEST, &mut StepCost::new(row, rows));
+        let length = |pace: &Pace, matched, row, rows| {
+            pace.length(matched, LONGEST, &mut StepCost::new(line(row), rows), &Balance::default())
+        };
         let fresh = Pace::default();
         assert!((1..LONGEST).contains(&length(&fresh, 4, 0.25, 1)));
         assert!(length(&fresh, 40, 0.25, 1) > length(&fresh, 4, 0.25, 1));
@@ -179,16 +267,46 @@ mod tests {
     }
 
     #[test]
-    fn the_cost_of_a_row_is_measured() {
+    fn a_step_up_is_taken_where_what_comes_behind_it_pays() {
+        let relative = std::array::from_fn(|more| if more < 4 { 1.0 + 0.2 * more as f32 } else { 3.0 });
+        let length = |chance: f32| {
+            let mut step = StepCost::new(RowTimes { relative, ..RowTimes::default() }, 1);
+            step.take((1..=LONGEST as i32).map(|drafted| chance.powi(drafted)), 1.03)
+        };
+        assert_eq!([length(0.1), length(0.8), length(0.99)], [0, 3, LONGEST]);
+    }
+
+    #[test]
+    fn a_request_that_loses_by_drafts_gets_fewer() {
+        let (pace, mut balance) = (Pace::default(), Balance::default());
+        let length = |balance: &Balance| pace.length(6, LONGEST, &mut StepCost::new(line(0.25), 1), balance);
+        let usual = length(&balance);
+        balance.add(0, 1.5);
+        assert!(usual > 0 && length(&balance) < usual);
+        (0..40).for_each(|_| balance.add(0, 0.0));
+        assert_eq!(length(&balance), usual, "forgiven in time");
+        (0..9).for_each(|_| balance.add(5, 1.0));
+        balance.add(0, Balance::MOST + 1.5);
+        assert!(length(&balance) < usual, "wins pay for so much only");
+    }
+
+    #[test]
+    fn times_are_measured_and_the_speed_of_the_machine_is_not_mistaken_for_them() {
         let mut times = RowTimes::default();
-        assert_eq!(times.row(), ROW as f32);
-        for _ in 0..50 {
-            times.record(1, 10.0);
+        let truth = |rows: usize| if rows <= 4 { 0.8 + 0.2 * rows as f64 } else { 2.0 };
+        for round in 0..4000 {
+            let speed = if round / 500 % 2 == 0 { 1.0 } else { 1.4 };
+            let rows = [1, 2, 4, 9, 16][round % 5];
+            times.record(rows, truth(rows) * speed);
         }
-        assert_eq!(times.row(), ROW as f32, "steps of one size tell nothing");
-        for rows in (1..9).cycle().take(200) {
-            times.record(rows, 9.0 + rows as f64);
+        for rows in [1, 2, 4, 9, 16] {
+            let (found, truth) = (times.relative(rows), truth(rows) as f32);
+            assert!((found - truth).abs() < 0.1, "{rows} rows: {found} and {truth}");
         }
-        assert!((times.row() - 0.1).abs() < 0.01, "{}", times.row());
+        // Never measured, and between two that were.
+        assert!((1.2..=1.7).contains(&times.relative(3)) && (1.9..=2.1).contains(&times.relative(12)));
+        let before = times;
+        times.record(1, 1e6);
+        assert_eq!((times.one, times.relative), (before.one, before.relative), "a machine that slept");
     }
 }
