@@ -43,7 +43,7 @@ pub struct Experience {
 impl Experience {
     /// How many guesses to ask of a draft model, each of which costs `cost` steps of one row by itself.
     pub fn model_draft_length(&mut self, most: usize, cost: f32, step: &mut StepCost) -> usize {
-        let length = step.with_guess(cost, |step| self.model.length(0, most, step, &Balance::default()));
+        let length = step.with_guess(cost, |step| self.model.length(0, most, step, &Balance::UNLIMITED));
         if length == 0 {
             // What is not drafted is not measured; try again some time.
             self.model.relax();

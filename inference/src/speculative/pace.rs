@@ -44,7 +44,7 @@ impl Pace {
             *chance *= self.chances[class(matched + drafted)];
             Some(*chance)
         });
-        step.take(chances, balance.margin())
+        step.take(chances, balance.credit)
     }
 
     /// Goes back a little to what is assumed of what was never measured.
@@ -82,36 +82,39 @@ pub struct StepCost {
     price: f32,
 }
 
-/// What the drafts of one request have won so far, in tokens of its plain decoding. A request whose drafts have lost is given
-/// none any more but the very promising, so that no request loses much, whatever others have learned.
-#[derive(Debug, Default)]
+/// What the drafts of one request may lose, in tokens of its plain decoding: it begins with little, wins add to it, losses take
+/// from it. No request loses more than that, whatever others have learned.
+#[derive(Debug)]
 pub struct Balance {
-    tokens: f32,
+    credit: f32,
+}
+
+impl Default for Balance {
+    fn default() -> Self {
+        Self { credit: Self::FIRST }
+    }
 }
 
 impl Balance {
-    /// Drafts have to promise so much more than the step without them: chances and times are estimates.
-    const MARGIN: f32 = 1.03;
-    /// The same for a request that has lost more than a token.
-    const MARGIN_AFTER_LOSS: f32 = 1.6;
+    /// For guesses whose losses are kept small in another way.
+    pub(super) const UNLIMITED: Self = Self { credit: f32::INFINITY };
+    const FIRST: f32 = 2.5;
     /// Wins are forgotten beyond this, so that they do not pay for losses without end.
-    const MOST: f32 = 3.0;
+    const MOST: f32 = 5.0;
     /// Losses are forgiven by so much a step.
-    const FORGIVEN: f32 = 0.015;
-
-    fn margin(&self) -> f32 {
-        if self.tokens < -1.0 { Self::MARGIN_AFTER_LOSS } else { Self::MARGIN }
-    }
+    const FORGIVEN: f32 = 0.01;
 
     /// A step gave `accepted` tokens beyond the first, for rows that took the time of `price` tokens.
     pub(super) fn add(&mut self, accepted: usize, price: f32) {
-        let won = accepted as f32 - price;
-        self.tokens = (self.tokens + won).min(Self::MOST);
-        if self.tokens < 0.0 {
-            self.tokens = (self.tokens + Self::FORGIVEN).min(0.0);
+        self.credit = (self.credit + accepted as f32 - price).min(Self::MOST);
+        if self.credit < Self::FIRST {
+            self.credit = (self.credit + Self::FORGIVEN).min(Self::FIRST);
         }
     }
 }
+
+/// Drafts have to promise so much more than the step without them: chances and times are estimates.
+const MARGIN: f32 = 1.03;
 
 impl StepCost {
     /// A step with `rows` rows that yield a token each, before any draft.
@@ -133,25 +136,24 @@ impl StepCost {
         self.price
     }
 
-    /// Adds the first of the rows that yield a token with these chances, as many as are worth `margin` times the step without
-    /// them. Returns their number.
-    fn take(&mut self, chances: impl Iterator<Item = f32>, margin: f32) -> usize {
+    /// Adds the first of the rows that yield a token with these chances, as many as are worth it and take no more than
+    /// `credit` tokens. Returns their number.
+    fn take(&mut self, chances: impl Iterator<Item = f32>, credit: f32) -> usize {
         let before = self.times.relative(self.rows) + self.guesses;
-        let mut best = (0, self.tokens, margin * self.tokens / before);
-        let mut tokens = self.tokens;
+        let (rate, mut tokens) = (self.tokens / before, self.tokens);
+        let (mut best, mut best_rate) = ((0, tokens, 0.0), MARGIN * rate);
         for (index, chance) in chances.enumerate() {
             let taken = index + 1;
             tokens += chance;
             let time = self.times.relative(self.rows + taken) + self.guesses + taken as f32 * self.guess;
-            if tokens / time > best.2 {
-                best = (taken, tokens, tokens / time);
+            let price = (time - before) * rate;
+            if price <= credit && tokens / time > best_rate {
+                (best, best_rate) = ((taken, tokens, price), tokens / time);
             }
         }
         self.rows += best.0;
         self.guesses += best.0 as f32 * self.guess;
-        let after = self.times.relative(self.rows) + self.guesses;
-        self.price = (after - before) * self.tokens / before;
-        self.tokens = best.1;
+        (self.tokens, self.price) = (best.1, best.2);
         best.0
     }
 }
@@ -245,7 +247,7 @@ mod tests {
     #[test]
     fn length_follows_acceptance_and_cost() {
         let length = |pace: &Pace, matched, row, rows| {
-            pace.length(matched, LONGEST, &mut StepCost::new(line(row), rows), &Balance::default())
+            pace.length(matched, LONGEST, &mut StepCost::new(line(row), rows), &Balance::UNLIMITED)
         };
         let fresh = Pace::default();
         assert!((1..LONGEST).contains(&length(&fresh, 4, 0.25, 1)));
@@ -271,23 +273,25 @@ mod tests {
         let relative = std::array::from_fn(|more| if more < 4 { 1.0 + 0.2 * more as f32 } else { 3.0 });
         let length = |chance: f32| {
             let mut step = StepCost::new(RowTimes { relative, ..RowTimes::default() }, 1);
-            step.take((1..=LONGEST as i32).map(|drafted| chance.powi(drafted)), 1.03)
+            step.take((1..=LONGEST as i32).map(|drafted| chance.powi(drafted)), 4.0)
         };
         assert_eq!([length(0.1), length(0.8), length(0.99)], [0, 3, LONGEST]);
     }
 
     #[test]
     fn a_request_that_loses_by_drafts_gets_fewer() {
-        let (pace, mut balance) = (Pace::default(), Balance::default());
-        let length = |balance: &Balance| pace.length(6, LONGEST, &mut StepCost::new(line(0.25), 1), balance);
-        let usual = length(&balance);
-        balance.add(0, 1.5);
-        assert!(usual > 0 && length(&balance) < usual);
-        (0..40).for_each(|_| balance.add(0, 0.0));
-        assert_eq!(length(&balance), usual, "forgiven in time");
+        let (mut pace, mut balance) = (Pace::default(), Balance::default());
+        (0..100).for_each(|_| pace.learn(40, &[7; LONGEST], &[7; LONGEST]));
+        let length = |balance: &Balance| pace.length(40, LONGEST, &mut StepCost::new(line(0.25), 1), balance);
+        let first = length(&balance);
+        balance.add(0, 2.3);
+        assert!(first > 1 && length(&balance) <= 1);
+        (0..300).for_each(|_| balance.add(0, 0.0));
+        assert_eq!(length(&balance), first, "forgiven in time");
         (0..9).for_each(|_| balance.add(5, 1.0));
-        balance.add(0, Balance::MOST + 1.5);
-        assert!(length(&balance) < usual, "wins pay for so much only");
+        assert!(length(&balance) > first, "wins pay for longer ones");
+        balance.add(0, Balance::MOST);
+        assert_eq!(length(&balance), 0, "but for so much only");
     }
 
     #[test]
