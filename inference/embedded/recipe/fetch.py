@@ -52,7 +52,8 @@ def main():
     if not arguments.newest:
         with open(f"{HERE}/manifest.jsonl", encoding="utf-8") as file:
             for row in map(json.loads, file):
-                versions.setdefault(row["ecosystem"], {})[row["name"]] = row["version"]
+                if "version" in row:  # an unreadable archive has none; the latest round comes last
+                    versions.setdefault(row["ecosystem"], {})[row["name"]] = row["version"]
     output = os.path.abspath(arguments.output)
     for name in ("pip", "npm", "crates", "deb", "dsc"):
         os.makedirs(f"{output}/{name}", exist_ok=True)
