@@ -43,7 +43,7 @@ pub struct Experience {
 impl Experience {
     /// How many guesses to ask of a draft model, each of which costs `cost` steps of one row by itself.
     pub fn model_draft_length(&mut self, most: usize, cost: f32, step: &mut StepCost) -> usize {
-        let length = step.with_guess(cost, |step| self.model.length(0, most, step, &Balance::UNLIMITED));
+        let (length, _) = step.with_guess(cost, |step| self.model.length(0, most, step, &Balance::UNLIMITED));
         if length == 0 {
             // What is not drafted is not measured; try again some time.
             self.model.relax();
@@ -80,7 +80,7 @@ struct Guess {
 pub struct Drafter {
     automaton: SuffixAutomaton,
     guess: Option<Guess>,
-    /// What the step's drafts take, in tokens; nothing where there are none.
+    /// What the drafts of the request's own guesses take in this step, in tokens.
     price: f32,
     balance: Balance,
 }
@@ -119,8 +119,9 @@ impl Drafter {
         self.price = 0.0;
         let Some(guess) = &self.guess else { return Vec::new() };
         let most = most.min(guess.tokens.len());
-        let length = experience.pace(guess.origin).length(guess.matched, most, step, &self.balance);
-        self.price = step.price();
+        let pace = experience.pace(guess.origin);
+        let (length, price) = pace.length(guess.matched, most, step, &self.balance);
+        self.price = price;
         guess.tokens[..length].to_vec()
     }
 
@@ -131,10 +132,15 @@ impl Drafter {
 
     /// Records a verified step: the tokens that the model chose.
     pub fn advance(&mut self, chosen: &[u32], experience: &mut Experience) {
+        let mut accepted = chosen.len().saturating_sub(1);
         if let Some(Guess { origin, matched, tokens }) = self.guess.take() {
             experience.pace(origin).learn(matched, &tokens, chosen);
+            if origin == Origin::Model {
+                // What the draft model wins pays for no repetitions.
+                accepted = 0;
+            }
         }
-        self.balance.add(chosen.len().saturating_sub(1), std::mem::take(&mut self.price));
+        self.balance.add(accepted, std::mem::take(&mut self.price));
         for token in chosen {
             self.automaton.push(*token);
         }

@@ -32,14 +32,15 @@ fn class(matched: usize) -> usize {
 }
 
 impl Pace {
-    /// Draft length, at most `most`, after `matched` tokens that agreed. What is taken is put to the step's account.
+    /// Draft length, at most `most`, after `matched` tokens that agreed, and what it takes, in tokens at the step's rate without
+    /// it. What is taken is put to the step's account.
     pub(super) fn length(
         &self,
         matched: usize,
         most: usize,
         step: &mut StepCost,
         balance: &Balance,
-    ) -> usize {
+    ) -> (usize, f32) {
         let chances = (0..most).scan(1.0, |chance, drafted| {
             *chance *= self.chances[class(matched + drafted)];
             Some(*chance)
@@ -79,11 +80,10 @@ pub struct StepCost {
     /// Time of all guesses taken, in the same unit.
     guesses: f32,
     tokens: f32,
-    price: f32,
 }
 
 /// What the drafts of one request may lose, in tokens of its plain decoding: it begins with little, wins add to it, losses take
-/// from it. No request loses more than that, whatever others have learned.
+/// from it. Whatever others have learned, no request loses much more than it began with.
 #[derive(Debug)]
 pub struct Balance {
     credit: f32,
@@ -120,7 +120,7 @@ impl StepCost {
     /// A step with `rows` rows that yield a token each, before any draft.
     pub fn new(times: RowTimes, rows: usize) -> Self {
         let rows = rows.max(1);
-        Self { times, rows, guess: 0.0, guesses: 0.0, tokens: rows as f32, price: 0.0 }
+        Self { times, rows, guess: 0.0, guesses: 0.0, tokens: rows as f32 }
     }
 
     /// Takes rows whose guesses cost so much each.
@@ -131,14 +131,9 @@ impl StepCost {
         taken
     }
 
-    /// Time of what was taken last, in tokens at the rate without it.
-    pub(super) fn price(&self) -> f32 {
-        self.price
-    }
-
     /// Adds the first of the rows that yield a token with these chances, as many as are worth it and take no more than
-    /// `credit` tokens. Returns their number.
-    fn take(&mut self, chances: impl Iterator<Item = f32>, credit: f32) -> usize {
+    /// `credit` tokens. Returns their number, and what they take.
+    fn take(&mut self, chances: impl Iterator<Item = f32>, credit: f32) -> (usize, f32) {
         let before = self.times.relative(self.rows) + self.guesses;
         let (rate, mut tokens) = (self.tokens / before, self.tokens);
         let (mut best, mut best_rate) = ((0, tokens, 0.0), MARGIN * rate);
@@ -153,8 +148,8 @@ impl StepCost {
         }
         self.rows += best.0;
         self.guesses += best.0 as f32 * self.guess;
-        (self.tokens, self.price) = (best.1, best.2);
-        best.0
+        self.tokens = best.1;
+        (best.0, best.2)
     }
 }
 
@@ -201,7 +196,8 @@ impl RowTimes {
     pub fn record(&mut self, rows: usize, milliseconds: f64) {
         let Some(more) = rows.checked_sub(1).filter(|more| *more < MOST_ROWS) else { return };
         let one = milliseconds as f32 / self.relative[more];
-        if self.one == 0.0 {
+        // Where the times before were so much longer, the weights were still on their way into memory.
+        if self.one == 0.0 || self.one > OUTLIER * one {
             self.one = one;
         }
         if one > OUTLIER * self.one {
@@ -247,7 +243,7 @@ mod tests {
     #[test]
     fn length_follows_acceptance_and_cost() {
         let length = |pace: &Pace, matched, row, rows| {
-            pace.length(matched, LONGEST, &mut StepCost::new(line(row), rows), &Balance::UNLIMITED)
+            pace.length(matched, LONGEST, &mut StepCost::new(line(row), rows), &Balance::UNLIMITED).0
         };
         let fresh = Pace::default();
         assert!((1..LONGEST).contains(&length(&fresh, 4, 0.25, 1)));
@@ -273,7 +269,7 @@ mod tests {
         let relative = std::array::from_fn(|more| if more < 4 { 1.0 + 0.2 * more as f32 } else { 3.0 });
         let length = |chance: f32| {
             let mut step = StepCost::new(RowTimes { relative, ..RowTimes::default() }, 1);
-            step.take((1..=LONGEST as i32).map(|drafted| chance.powi(drafted)), 4.0)
+            step.take((1..=LONGEST as i32).map(|drafted| chance.powi(drafted)), 4.0).0
         };
         assert_eq!([length(0.1), length(0.8), length(0.99)], [0, 3, LONGEST]);
     }
@@ -282,7 +278,8 @@ mod tests {
     fn a_request_that_loses_by_drafts_gets_fewer() {
         let (mut pace, mut balance) = (Pace::default(), Balance::default());
         (0..100).for_each(|_| pace.learn(40, &[7; LONGEST], &[7; LONGEST]));
-        let length = |balance: &Balance| pace.length(40, LONGEST, &mut StepCost::new(line(0.25), 1), balance);
+        let length =
+            |balance: &Balance| pace.length(40, LONGEST, &mut StepCost::new(line(0.25), 1), balance).0;
         let first = length(&balance);
         balance.add(0, 2.3);
         assert!(first > 1 && length(&balance) <= 1);
@@ -312,5 +309,8 @@ mod tests {
         let before = times;
         times.record(1, 1e6);
         assert_eq!((times.one, times.relative), (before.one, before.relative), "a machine that slept");
+        let mut cold = RowTimes::default();
+        [1000.0, 10.0, 10.0].into_iter().for_each(|time| cold.record(1, time));
+        assert!(cold.one < 11.0, "a first step that waited for the weights");
     }
 }
