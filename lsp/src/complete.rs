@@ -191,6 +191,7 @@ impl Completer {
     async fn run(self: &Arc<Self>, ask: Ask) -> Completed {
         let started = Instant::now();
         let mut hold = self.flights.hold(&site::key(&ask.document.path));
+        self.encode_ahead(&ask);
         let look = {
             let (completer, ask) = (Arc::clone(self), ask.clone());
             self.on_worker(move || completer.look(&ask, started)).await
@@ -268,6 +269,26 @@ impl Completer {
         self.prompts.note(&prepared.site.key, &prepared.prompt, &output.stats);
         tracing::debug!(prompt_tokens = output.stats.prompt_tokens, cached_tokens = cached, "warmed up");
         Some(output.stats.prompt_tokens.saturating_sub(cached))
+    }
+
+    /// Has the text around the cursor encoded while it is parsed, where it is the document's first time: either takes
+    /// milliseconds then. What comes of it lies in the cache of `tokens`.
+    fn encode_ahead(self: &Arc<Self>, ask: &Ask) {
+        let too_large = ask.document.rope.len_bytes() > LARGEST_DOCUMENT_BYTES;
+        if too_large || self.splits.knows(&site::key(&ask.document.path)) {
+            return;
+        }
+        let (completer, ask) = (Arc::clone(self), ask.clone());
+        tokio::spawn(async move {
+            let encoder = Arc::clone(&completer);
+            let work = move || {
+                let text = ask.document.rope.to_string();
+                let cursor = window::char_boundary(&text, ask.offset.min(text.len()));
+                let budgets = prompt::budgets(&ask.config, encoder.context_length);
+                split::fresh(&text, cursor, &budgets, &encoder.tokens);
+            };
+            completer.on_worker(work).await
+        });
     }
 
     /// What needs no model: the text, and whether the answer is known.

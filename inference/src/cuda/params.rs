@@ -70,6 +70,8 @@ pub struct Partial {
     pub splits: u32,
     pub rows: u32,
     pub stride: u32,
+    /// 1 for bf16, in one piece.
+    pub is_rounded: u32,
 }
 
 #[repr(C)]
@@ -81,6 +83,7 @@ pub struct MultiplyParams {
     pub rows: u32,
     pub stride: u32,
     pub splits: u32,
+    pub is_rounded: u32,
 }
 
 /// A product whose blocks gate its activations themselves.

@@ -70,6 +70,12 @@ impl Split {
 }
 
 impl Splits {
+    /// Whether the document at `path` was split before.
+    pub fn knows(&self, path: &str) -> bool {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.iter().any(|(other, _)| other == path)
+    }
+
     /// The split for a cursor: as much of the document's last one as still holds, the rest new.
     pub fn split(
         &self,
