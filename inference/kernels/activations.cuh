@@ -83,7 +83,6 @@ struct Partial {
     u32 splits;
     u32 rows;
     u32 stride;
-    u32 is_rounded;  // bf16 instead of floats, of one piece
 };
 
 __device__ __forceinline__ void add_to(float4& sum, float4 v) { sum.x += v.x, sum.y += v.y, sum.z += v.z, sum.w += v.w; }

@@ -37,6 +37,8 @@ struct RotateParams {
     u32 adjacent;  // pairs are 2i and 2i+1; otherwise i and i + dimension / 2
 };
 
+__device__ __forceinline__ u16 to_bf16(float x) { return (u16)pack_bf16x2(x, 0.0f); }
+
 struct TurnsParams {
     const float* frequencies;  // radians a position, by pair of dimensions
     const u32* positions;      // [rows]

@@ -133,7 +133,6 @@ struct StoredInput {
 };
 
 // Activations that each block makes for itself of gate and up, for the columns of its piece.
-template <GateStorage STORAGE>
 struct GatedInput {
     static constexpr bool IS_MADE = true;
     const GateInput& input;
@@ -142,7 +141,7 @@ struct GatedInput {
         for (u32 i = threadIdx.x / 32; i < units * rows; i += blockDim.x / 32) {
             const u32 unit = i % units, row = i / units;
             float v[8];
-            input.template read<STORAGE>(row, first_unit + unit, v);
+            input.read(row, first_unit + unit, v);
             store_in_unit(xs + unit * UNIT_BYTES, row, false, v);
         }
         __syncthreads();
@@ -282,17 +281,11 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
                 const float4 t = totals[(f * TOKEN_TILES + n) * WARPS * 32];
                 result[0] = t.x, result[1] = t.y, result[2] = t.z, result[3] = t.w;
             }
-            auto store = [&](auto* to, auto number) {
 #pragma unroll
-                for (u32 i = 0; i < 4; i++) {
-                    const u32 row = first_row + (token_tile + n) * 8 + lane % 4 * 2 + i % 2;
-                    if (row < p.rows) to[(u64)row * p.stride + feature + i / 2 * 8] = number(result[i]);
-                }
-            };
-            if (p.is_rounded)
-                store((u16*)out, [](float value) { return to_bf16(value); });
-            else
-                store(out, [](float value) { return value; });
+            for (u32 i = 0; i < 4; i++) {
+                const u32 row = first_row + (token_tile + n) * 8 + lane % 4 * 2 + i % 2;
+                if (row < p.rows) out[(u64)row * p.stride + feature + i / 2 * 8] = result[i];
+            }
         }
     }
 }
@@ -331,11 +324,7 @@ extern "C" __global__ void __launch_bounds__(MOST_WARPS * 32, 2) multiply_8(cons
 }
 extern "C" __global__ void __launch_bounds__(MOST_WARPS * 32, 2)
     multiply_8_gated(const __grid_constant__ GatedParams p) {
-    multiply<Variant<8, 10 << 10, 4, false>>(p.products, GatedInput<FLOATS>{p.input});
-}
-extern "C" __global__ void __launch_bounds__(MOST_WARPS * 32, 2)
-    multiply_8_gated_halves(const __grid_constant__ GatedParams p) {
-    multiply<Variant<8, 10 << 10, 4, false>>(p.products, GatedInput<HALVES>{p.input});
+    multiply<Variant<8, 10 << 10, 4, false>>(p.products, GatedInput{p.input});
 }
 extern "C" __global__ void __launch_bounds__(MOST_WARPS * 32, 2) multiply_16(const __grid_constant__ MultiplyParams p) {
     multiply<Variant<16, 9728, 3, false>>(p, StoredInput());

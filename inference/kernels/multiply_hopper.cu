@@ -253,16 +253,6 @@ __device__ __forceinline__ void work(const WideParams& w, const Item& item, u8* 
     }
     if (item.first_tile + warp >= item.part.tiles) return;
     const u32 feature = item.part.column + (item.first_tile + warp) * TILE_FEATURES + lane / 4;
-    // Lanes of neighbouring features exchanging halves, so that each stores words, would make registers spill.
-    if (p.is_rounded) {
-        u16* out = (u16*)p.out + feature;
-#pragma unroll
-        for (u32 i = 0; i < 64; i++) {
-            const u32 row = item.first_row + i / 4 * 8 + lane % 4 * 2 + i % 2;
-            if (row < p.rows) out[(u64)row * p.stride + i % 4 / 2 * 8] = to_bf16(acc[i]);
-        }
-        return;
-    }
     float* out = p.out + (u64)item.piece * p.rows * p.stride + feature;
 #pragma unroll
     for (u32 i = 0; i < 64; i++) {

@@ -16,10 +16,9 @@ struct Part {
 struct MultiplyParams {
     Part parts[MAX_PARTS];
     Activations x;
-    float* out;  // [splits or 1][rows][stride]; bf16 where it is rounded
+    float* out;  // [splits or 1][rows][stride]
     u32 part_count;
     u32 rows;
     u32 stride;
     u32 splits;
-    u32 is_rounded;  // the output, which is of one piece then
 };

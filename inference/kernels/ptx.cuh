@@ -110,8 +110,6 @@ __device__ __forceinline__ u32 pack_bf16x2(float low, float high) {
     return d;
 }
 
-__device__ __forceinline__ u16 to_bf16(float x) { return (u16)pack_bf16x2(x, 0.0f); }
-
 __device__ __forceinline__ float half_to_float(u16 bits) {
     float f;
     asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(bits));

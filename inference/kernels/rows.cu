@@ -176,21 +176,14 @@ struct GateParams {
 };
 
 // out = silu(gate) * up.
-template <GateStorage STORAGE>
-__device__ __forceinline__ void gate_unit(const GateParams& p) {
+extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) gate(const __grid_constant__ GateParams p) {
     let_next_kernel_start();
     wait_for_previous_kernel();
     const u32 row = blockIdx.y, unit = blockIdx.x * ROW_WARPS + threadIdx.x / 32;
     if (unit >= p.out.columns / COLUMN_UNIT) return;
     float out[8];
-    p.input.read<STORAGE>(row, unit, out);
+    p.input.read(row, unit, out);
     store_activations(p.out, row, unit, out);
-}
-extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) gate(const __grid_constant__ GateParams p) {
-    gate_unit<FLOATS>(p);
-}
-extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) gate_halves(const __grid_constant__ GateParams p) {
-    gate_unit<HALVES>(p);
 }
 
 struct PackParams {

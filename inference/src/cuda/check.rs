@@ -85,9 +85,6 @@ pub fn all(gpu: &Gpu) -> Vec<Result<Check, GpuError>> {
         &[(GgmlDType::Q4K, 176), (GgmlDType::Q5K, 32), (GgmlDType::Q6K, 48)],
         2816,
     )));
-    for dtype in [GgmlDType::Q4K, GgmlDType::Q6K, GgmlDType::Q8_0, GgmlDType::F16] {
-        checks.extend(one_or_error(rounded(gpu, dtype, 1024)));
-    }
     for (dtype, columns) in
         [(GgmlDType::Q4K, 1024), (GgmlDType::Q5K, 768), (GgmlDType::Q6K, 2816), (GgmlDType::Q8_0, 352)]
     {
@@ -95,8 +92,7 @@ pub fn all(gpu: &Gpu) -> Vec<Result<Check, GpuError>> {
     }
     for (rows, columns) in [(1, 512), (7, 1536), (130, 192)] {
         checks.push(normalize(gpu, rows, columns));
-        checks.push(gate(gpu, rows, columns, Stored::Floats));
-        checks.push(gate(gpu, rows, columns, Stored::Rounded));
+        checks.push(gate(gpu, rows, columns));
         checks.push(pack(gpu, rows, columns, Layout::Fragments));
         checks.push(pack(gpu, rows, columns, Layout::Blocks));
     }
@@ -281,37 +277,6 @@ fn products(gpu: &Gpu, parts: &[(GgmlDType, usize)], columns: usize) -> Result<V
     Ok(checks)
 }
 
-/// Products that are rounded, against the same ones that are not.
-fn rounded(gpu: &Gpu, dtype: GgmlDType, columns: usize) -> Result<Vec<Check>, GpuError> {
-    let matrix = random::matrix(dtype, 200, columns, 7);
-    let upload = || Ok::<_, GpuError>(vec![Uploader::new(gpu)?.upload(gpu, &matrix)?]);
-    let plain = Products::new(gpu, upload()?).with_splits(1);
-    let rounded = Products::rounded(gpu, upload()?).with_splits(1);
-    let most = 800;
-    let input = floats(3, most * columns, 1.0);
-    let mut buffer = ActivationBuffer::new(gpu, Precision::BytesAndHalves)?;
-    let mut checks = Vec::new();
-    for rows in [1, 8, 16, 32, 130, most] {
-        let x = activations(gpu, &mut buffer, &input[..rows * columns], columns, plain.layout(gpu, rows))?;
-        let length = plain.output_length(gpu, rows)?;
-        let floats = Buffer::of(gpu, "a check", &vec![f32::NAN; length])?;
-        let halves = Buffer::of(gpu, "a check", &vec![bf16::NAN; length])?;
-        // SAFETY: `x` holds the rows; of the outputs one has floats and one bf16, as many as the products state.
-        let partials = unsafe {
-            [plain.launch(gpu, x, rows, floats.address())?, rounded.launch(gpu, x, rows, halves.address())?]
-        };
-        assert_eq!(partials.map(|partial| (partial.splits, partial.is_rounded)), [(1, 0), (1, 1)]);
-        let (mut exact, mut found) = (vec![0f32; length], vec![bf16::ZERO; length]);
-        floats.read(gpu, &mut exact)?;
-        halves.read(gpu, &mut found)?;
-        let found: Vec<f32> = found.into_iter().map(bf16::to_f32).collect();
-        let wrong = exact.iter().filter(|value| value.is_nan()).count() as f64;
-        let name = format!("multiply {dtype:?} 200 x {columns}, {rows} rows, rounded: bits");
-        checks.push(Check::new(name, differing(&found, &round_bf16(&exact)) + wrong, 0.0));
-    }
-    Ok(checks)
-}
-
 /// The pieces of a product added up in order.
 fn read_partial(gpu: &Gpu, out: &Buffer, partial: Partial) -> Result<Vec<f32>, GpuError> {
     let length = (partial.rows * partial.stride) as usize;
@@ -373,7 +338,6 @@ fn normalize(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> 
             splits: splits as u32,
             rows: rows as u32,
             stride: stride as u32,
-            is_rounded: 0,
         },
         weight: device_weight.address(),
         wanted: 0,
@@ -405,34 +369,15 @@ fn normalize(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> 
     Ok(Check::new(format!("normalize {rows} x {columns}"), error, BF16_ERROR))
 }
 
-/// How a product left its sums.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stored {
-    Floats,
-    Rounded,
-}
-
-fn gate(gpu: &Gpu, rows: usize, columns: usize, stored: Stored) -> Result<Check, GpuError> {
+fn gate(gpu: &Gpu, rows: usize, columns: usize) -> Result<Check, GpuError> {
     let stride = 2 * columns + 32;
     let up_column = columns + 16;
     let products = floats(4, rows * stride, 4.0);
-    let halves: Vec<bf16> = products.iter().map(|value| bf16::from_f32(*value)).collect();
-    let device = match stored {
-        Stored::Floats => Buffer::of(gpu, "a check", &products)?,
-        Stored::Rounded => Buffer::of(gpu, "a check", &halves)?,
-    };
-    // The reader rounds what is not.
-    let products = round_bf16(&products);
+    let device = Buffer::of(gpu, "a check", &products)?;
     let mut buffer = ActivationBuffer::new(gpu, Precision::BytesAndHalves)?;
     buffer.reserve(gpu, rows, columns)?;
     let out = buffer.shaped(rows, columns, Layout::Fragments);
-    let partial = Partial {
-        values: device.address(),
-        splits: 1,
-        rows: rows as u32,
-        stride: stride as u32,
-        is_rounded: u32::from(stored == Stored::Rounded),
-    };
+    let partial = Partial { values: device.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
     let input = GateInput { products: partial, up_column: up_column as u32, columns: columns as u32 };
     let params = GateParams { input, out };
     // SAFETY: buffers have the shapes that the parameters state.
@@ -443,7 +388,7 @@ fn gate(gpu: &Gpu, rows: usize, columns: usize, stored: Stored) -> Result<Check,
         swiglu(&row[..columns], &row[up_column..up_column + columns], out);
     }
     let error = normalized_error(&found.halves, &exact) + found.wrong;
-    Ok(Check::new(format!("gate {rows} x {columns}, {stored:?}"), error, BF16_ERROR))
+    Ok(Check::new(format!("gate {rows} x {columns}"), error, BF16_ERROR))
 }
 
 /// Products that gate their input themselves, against the gate's kernel and the product after it.
@@ -453,41 +398,28 @@ fn gated(gpu: &Gpu, dtype: GgmlDType, columns: usize) -> Result<Vec<Check>, GpuE
     let (up_column, stride) = (columns.next_multiple_of(16), 2 * columns.next_multiple_of(16));
     let mut checks = Vec::new();
     for rows in [1, 3, 8] {
-        let values = floats(8, rows * stride, 4.0);
-        let halves: Vec<bf16> = values.iter().map(|value| bf16::from_f32(*value)).collect();
-        let (gate_up, gate_up_halves) =
-            (Buffer::of(gpu, "a check", &values)?, Buffer::of(gpu, "a check", &halves)?);
-        let partial = Partial {
-            values: gate_up.address(),
-            splits: 1,
-            rows: rows as u32,
-            stride: stride as u32,
-            is_rounded: 0,
-        };
+        let gate_up = Buffer::of(gpu, "a check", &floats(8, rows * stride, 4.0))?;
+        let partial =
+            Partial { values: gate_up.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
         let input = GateInput { products: partial, up_column: up_column as u32, columns: columns as u32 };
         let mut buffer = ActivationBuffer::new(gpu, Precision::Bytes)?;
         buffer.reserve(gpu, rows, columns)?;
         let x = buffer.shaped(rows, columns, Layout::Fragments);
         let out = || Buffer::of(gpu, "a check", &vec![f32::NAN; products.output_length(gpu, rows)?]);
-        let (apart, together, of_halves) = (out()?, out()?, out()?);
-        let rounded = Partial { values: gate_up_halves.address(), is_rounded: 1, ..partial };
-        let rounded = GateInput { products: rounded, ..input };
+        let (apart, together) = (out()?, out()?);
         assert!(products.gates(gpu, rows));
         // SAFETY: buffers have the shapes that the parameters state, and outputs the length that the products do.
-        let [expected, found, found_of_halves] = unsafe {
+        let [expected, found] = unsafe {
             rows::gate(gpu, rows, &GateParams { input, out: x })?;
             [
                 products.launch(gpu, x, rows, apart.address())?,
                 products.launch_gated(gpu, input, rows, together.address())?,
-                products.launch_gated(gpu, rounded, rows, of_halves.address())?,
             ]
         };
         let (expected, found) = (read_partial(gpu, &apart, expected)?, read_partial(gpu, &together, found)?);
-        let found_of_halves = read_partial(gpu, &of_halves, found_of_halves)?;
         let wrong = expected.iter().filter(|value| value.is_nan()).count() as f64;
         let name = format!("multiply {dtype:?} 200 x {columns}, {rows} rows gated within: bits");
-        let differences = differing(&found, &expected) + differing(&found_of_halves, &expected);
-        checks.push(Check::new(name, differences + wrong, 0.0));
+        checks.push(Check::new(name, differing(&found, &expected) + wrong, 0.0));
     }
     Ok(checks)
 }
@@ -588,13 +520,8 @@ fn attention(
         buffer.reserve(gpu, rows, width)?;
         let out = buffer.shaped(rows, width, Layout::Fragments);
         let at = StepAddresses { words: words.address() };
-        let partial = Partial {
-            values: input.address(),
-            splits: 1,
-            rows: rows as u32,
-            stride: stride as u32,
-            is_rounded: 0,
-        };
+        let partial =
+            Partial { values: input.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
         // SAFETY: blocks are below the cache's 64; buffers were made for these rows.
         unsafe { scratch.turn(gpu, &shape, &step, at, frequencies.address())? };
         // SAFETY: as above.

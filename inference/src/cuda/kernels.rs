@@ -53,8 +53,8 @@ pub(super) const HEAD_DIMENSIONS: [usize; 3] = [32, 64, 128];
 pub(super) struct Kernels {
     /// As `multiply.rs` lists the variants.
     pub multiply: [CudaFunction; 6],
-    /// For up to eight rows, which each block gates itself, of floats and of bf16.
-    pub multiply_gated: [CudaFunction; 2],
+    /// For up to eight rows, which each block gates itself.
+    pub multiply_gated: CudaFunction,
     /// For many rows, on Hopper.
     pub multiply_wide: Option<CudaFunction>,
     pub embed: CudaFunction,
@@ -62,8 +62,7 @@ pub(super) struct Kernels {
     pub normalize_many: CudaFunction,
     /// For few rows, on Hopper: a row over several blocks.
     pub normalize_cluster: Option<CudaFunction>,
-    /// Of floats and of bf16.
-    pub gate: [CudaFunction; 2],
+    pub gate: CudaFunction,
     pub pack: CudaFunction,
     pub choose: CudaFunction,
     pub turns: CudaFunction,
@@ -97,8 +96,7 @@ impl Kernels {
             get(&multiply, "multiply_128")?,
             get(&multiply, "multiply_128_walk")?,
         ];
-        let multiply_gated =
-            [get(&multiply, "multiply_8_gated")?, get(&multiply, "multiply_8_gated_halves")?];
+        let multiply_gated = get(&multiply, "multiply_8_gated")?;
         let normalize_cluster = match code {
             Code::Hopper => Some(get(&rows, "normalize_cluster")?),
             Code::Portable => None,
@@ -117,7 +115,7 @@ impl Kernels {
         };
         let attend_prompt = by_dimension("attend_prompt")?;
         for function in
-            multiplications.iter().chain(&multiply_gated).chain(&multiply_wide).chain(&attend_prompt)
+            multiplications.iter().chain([&multiply_gated]).chain(&multiply_wide).chain(&attend_prompt)
         {
             let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             function.set_attribute(attribute, shared_bytes as i32).map_err(failed)?;
@@ -130,7 +128,7 @@ impl Kernels {
             normalize: get(&rows, "normalize")?,
             normalize_many: get(&rows, "normalize_many")?,
             normalize_cluster,
-            gate: [get(&rows, "gate")?, get(&rows, "gate_halves")?],
+            gate: get(&rows, "gate")?,
             pack: get(&rows, "pack")?,
             choose: get(&rows, "choose")?,
             turns: get(&attention, "turns")?,

@@ -133,22 +133,15 @@ pub struct Products {
     matrices: Vec<DeviceMatrix>,
     /// First column of each in an output row.
     pub columns: Vec<usize>,
-    /// Numbers of an output row.
+    /// Floats of an output row.
     pub stride: usize,
     spread: Spread,
-    /// Whether the output may be bf16.
-    may_round: bool,
 }
 
 impl Products {
     pub fn new(gpu: &Gpu, matrices: Vec<DeviceMatrix>) -> Self {
         let units = padded_columns(matrices[0].columns) / COLUMN_UNIT;
         Self::in_pieces(gpu, matrices, units.div_ceil(2))
-    }
-
-    /// Products whose reader rounds the sums to bf16, so that they can be stored so where they come in one piece.
-    pub fn rounded(gpu: &Gpu, matrices: Vec<DeviceMatrix>) -> Self {
-        Self { may_round: true, ..Self::new(gpu, matrices) }
     }
 
     /// One matrix whose columns are summed in one piece, so that its output needs no adding up.
@@ -167,13 +160,7 @@ impl Products {
             stride += tiles * TILE_FEATURES;
         }
         let units = padded_columns(matrices[0].columns) / COLUMN_UNIT;
-        Self {
-            columns,
-            stride,
-            spread: Spread::new(gpu, &tiles, units, most_splits),
-            matrices,
-            may_round: false,
-        }
+        Self { columns, stride, spread: Spread::new(gpu, &tiles, units, most_splits), matrices }
     }
 
     /// The same matrices summed in another number of pieces: for measuring which is best.
@@ -193,11 +180,6 @@ impl Products {
 
     pub fn splits(&self) -> usize {
         self.spread.splits
-    }
-
-    /// Whether output that comes in so many pieces is bf16.
-    fn rounds(&self, pieces: usize) -> bool {
-        self.may_round && pieces == 1
     }
 
     /// Warps of a block in decode steps.
@@ -314,13 +296,13 @@ impl Products {
             columns: padded_columns(self.matrices[0].columns) as u32,
             layout: Layout::Fragments,
         };
-        let out = self.partial(self.splits(), rows, out);
-        let params = GatedParams { products: self.params(nowhere, out, warps), input };
-        let kernel = &gpu.kernels.multiply_gated[input.products.is_rounded as usize];
+        let params = GatedParams { products: self.params(nowhere, rows, out, warps), input };
         let (grid, threads) = ([1, self.blocks(warps), self.splits()], 32 * warps as u32);
         // SAFETY: as in `launch`.
-        unsafe { gpu.launch(kernel, grid, threads, self.gated_shared_bytes(), &params)? };
-        Ok(out)
+        unsafe {
+            gpu.launch(&gpu.kernels.multiply_gated, grid, threads, self.gated_shared_bytes(), &params)?
+        };
+        Ok(self.partial(self.splits(), rows, out))
     }
 
     /// Blocks along the features, with a tile a warp.
@@ -345,22 +327,20 @@ impl Products {
         assert_eq!(x.layout, self.layout(gpu, rows));
         if let (Layout::Blocks, Some(function)) = (x.layout, &gpu.kernels.multiply_wide) {
             let (blocks, pieces) = (self.wide_blocks(), self.wide_pieces(gpu, rows));
-            let out = self.partial(pieces, rows, out);
-            let products = self.params(x, out, WIDE_TILES);
+            let products = self.params(x, rows, out, WIDE_TILES);
             let params = WideParams { products, blocks: blocks as u32, pieces: pieces as u32 };
             let items = blocks * rows.div_ceil(WIDE_TOKENS) * pieces;
             let grid = [items.min(gpu.multiprocessors), 1, 1];
             // SAFETY: as below.
             unsafe { gpu.launch(function, grid, WIDE_THREADS, WIDE_SHARED_BYTES, &params)? };
-            return Ok(out);
+            return Ok(self.partial(pieces, rows, out));
         }
         let index = self.variant(gpu, rows)?;
         let variant = &VARIANTS[index];
         let warps = self.spread.warps.min(variant.warps);
         let blocks = self.blocks(warps);
         let splits = self.pieces(index);
-        let out = self.partial(splits, rows, out);
-        let params = self.params(x, out, warps);
+        let params = self.params(x, rows, out, warps);
         let shared =
             self.matrices.iter().map(|matrix| variant.shared_bytes(matrix.format, warps)).max().unwrap_or(0);
         let grid = [rows.div_ceil(variant.tokens), blocks, splits];
@@ -368,21 +348,15 @@ impl Products {
         // SAFETY: the caller's promise; the tiles live as long as `self`, which outlives the stream's use of them
         // because dropping a buffer is queued behind it.
         unsafe { gpu.launch(&gpu.kernels.multiply[index], grid, threads, shared, &params)? };
-        Ok(out)
+        Ok(self.partial(splits, rows, out))
     }
 
     fn partial(&self, pieces: usize, rows: usize, values: CUdeviceptr) -> Partial {
-        Partial {
-            values,
-            splits: pieces as u32,
-            rows: rows as u32,
-            stride: self.stride as u32,
-            is_rounded: u32::from(self.rounds(pieces)),
-        }
+        Partial { values, splits: pieces as u32, rows: rows as u32, stride: self.stride as u32 }
     }
 
     /// The arguments of a kernel whose blocks compute `block_tiles` tiles of features.
-    fn params(&self, x: Activations, out: Partial, block_tiles: usize) -> MultiplyParams {
+    fn params(&self, x: Activations, rows: usize, out: CUdeviceptr, block_tiles: usize) -> MultiplyParams {
         let mut parts = [Part::default(); MAX_PARTS];
         let mut first_block = 0;
         for ((part, matrix), column) in parts.iter_mut().zip(&self.matrices).zip(&self.columns) {
@@ -399,12 +373,11 @@ impl Products {
         MultiplyParams {
             parts,
             x,
-            out: out.values,
+            out,
             part_count: self.matrices.len() as u32,
-            rows: out.rows,
-            stride: out.stride,
+            rows: rows as u32,
+            stride: self.stride as u32,
             splits: self.splits() as u32,
-            is_rounded: out.is_rounded,
         }
     }
 }

@@ -70,8 +70,6 @@ pub struct Partial {
     pub splits: u32,
     pub rows: u32,
     pub stride: u32,
-    /// 1 for bf16, in one piece.
-    pub is_rounded: u32,
 }
 
 #[repr(C)]
@@ -83,7 +81,6 @@ pub struct MultiplyParams {
     pub rows: u32,
     pub stride: u32,
     pub splits: u32,
-    pub is_rounded: u32,
 }
 
 /// A product whose blocks gate its activations themselves.

@@ -77,7 +77,7 @@ impl ActivationBuffer {
 }
 
 /// No update: the residual is complete already.
-pub(super) const NOTHING: Partial = Partial { values: 0, splits: 0, rows: 0, stride: 0, is_rounded: 0 };
+pub(super) const NOTHING: Partial = Partial { values: 0, splits: 0, rows: 0, stride: 0 };
 
 /// Warps of `gate` and `pack`, 256 columns each.
 const ROW_WARPS: usize = 4;
@@ -139,9 +139,8 @@ pub(super) unsafe fn normalize(gpu: &Gpu, rows: usize, params: &NormalizeParams)
 /// # Safety
 /// As for [`normalize`], with `GateParams`.
 pub(super) unsafe fn gate(gpu: &Gpu, rows: usize, params: &GateParams) -> Result<(), GpuError> {
-    let kernel = &gpu.kernels.gate[params.input.products.is_rounded as usize];
     // SAFETY: the caller's promise.
-    unsafe { gpu.launch(kernel, row_grid(&params.out, rows), 32 * ROW_WARPS as u32, 0, params) }
+    unsafe { gpu.launch(&gpu.kernels.gate, row_grid(&params.out, rows), 32 * ROW_WARPS as u32, 0, params) }
 }
 
 /// Turns rows of floats into activations.

@@ -169,7 +169,7 @@ impl CudaRunner {
                 bias,
                 output: Products::new(&gpu, output),
                 feed_forward_norm: vector(&name("ffn_norm.weight"), c.embedding)?,
-                gate_up: Products::rounded(&gpu, gate_up),
+                gate_up: Products::new(&gpu, gate_up),
                 down: Products::new(&gpu, down),
             });
         }
