@@ -20,7 +20,7 @@ const PROMPT: usize = 640;
 /// Tokens generated after each.
 const ANSWER: usize = 250;
 /// How often speculation is timed on each prompt.
-const REPEATS: usize = 5;
+const REPEATS: usize = 15;
 /// Longest answers at once.
 const TOGETHER: usize = 8;
 
@@ -158,40 +158,46 @@ const REPEATING: &[&str] = &[
 /// Ratios are medians over engines that start anew each time: one that has seen an answer would guess it.
 fn compare(model: &Model, name: &str, prompts: &[Vec<u32>], answer: usize) {
     let mut ratios = vec![Vec::new(); prompts.len()];
+    let mut shares = vec![(0, 0); prompts.len()];
     let mut total = RequestStats::default();
     let mut steps = 0;
     for _ in 0..REPEATS {
         let plain = engine(model, Speculation::Off, 0);
         let speculating = engine(model, Speculation::Suffix, 0);
-        for (prompt, ratios) in prompts.iter().zip(&mut ratios) {
+        for ((prompt, ratios), share) in prompts.iter().zip(&mut ratios).zip(&mut shares) {
             let without = run(&plain, prompt, answer).stats.decode_ms;
             let before = speculating.status().steps;
             let with = run(&speculating, prompt, answer).stats;
             steps += speculating.status().steps - before - prompt.len().div_ceil(256) as u64;
             ratios.push(without / with.decode_ms);
+            *share = (share.0 + with.accepted_tokens, share.1 + with.drafted_tokens);
             total.drafted_tokens += with.drafted_tokens;
             total.accepted_tokens += with.accepted_tokens;
             total.generated_tokens += with.generated_tokens - 1;
         }
     }
-    let mut ratios: Vec<f64> = ratios
+    let mut ratios: Vec<(f64, (usize, usize))> = ratios
         .into_iter()
-        .map(|mut ratios| {
+        .zip(shares)
+        .map(|(mut ratios, share)| {
             ratios.sort_by(f64::total_cmp);
-            ratios[REPEATS / 2]
+            (ratios[REPEATS / 2], share)
         })
         .collect();
-    ratios.sort_by(f64::total_cmp);
+    ratios.sort_by(|a, b| a.0.total_cmp(&b.0));
     println!(
         "speculation {name}: {:.2} times the plain speed (median of {}, least {:.2}), {:.2} tokens a step, \
          {} of {} guesses accepted",
-        ratios[ratios.len() / 2],
+        ratios[ratios.len() / 2].0,
         ratios.len(),
-        ratios[0],
+        ratios[0].0,
         total.generated_tokens as f64 / steps as f64,
         total.accepted_tokens,
         total.drafted_tokens,
     );
+    for (ratio, (accepted, drafted)) in ratios.iter().take(4) {
+        println!("            {ratio:.3} with {accepted} of {drafted} guesses accepted in {REPEATS} runs");
+    }
 }
 
 /// Sixteen requests of mixed lengths: the most blocks that they hold at once, against a full context for each, and
