@@ -11,7 +11,7 @@ mod closers;
 mod constraint;
 pub mod cpu;
 pub mod cuda;
-mod embedded;
+pub mod embedded;
 mod engine;
 mod facts;
 pub mod fim;

@@ -304,7 +304,7 @@ impl ModelFacts {
         Ok(Self {
             name: model.name().to_owned(),
             source: source.to_owned(),
-            sha256: Some(hash(model, source)?),
+            sha256: Some(hash(source)?),
             bytes: Some(model.gguf().byte_length() as u64),
             device,
             threads,
@@ -379,17 +379,11 @@ fn fit(model: &Model, prefix: &str, suffix: &str, budget: usize) -> (Vec<u32>, V
     (prefix, suffix)
 }
 
-fn hash(model: &Model, source: &str) -> Result<String> {
+/// SHA-256 of the model's file.
+fn hash(source: &str) -> Result<String> {
     let mut hasher = Sha256::new();
     if source == "embedded" {
-        let mut names: Vec<&String> = model.gguf().tensors().keys().collect();
-        names.sort();
-        for name in names {
-            if let Some((_, bytes)) = model.gguf().tensor(name) {
-                hasher.update(name.as_bytes());
-                hasher.update(bytes.as_slice());
-            }
-        }
+        hasher.update(lacuna_inference::embedded::bytes());
     } else {
         std::io::copy(&mut std::fs::File::open(source)?, &mut hasher)?;
     }
