@@ -29,7 +29,7 @@ const LOGITS_BOUND: f64 = 1e-2;
 /// For models too large to be converted to F32: the CPU then rounds activations itself.
 const LARGE_LOGITS_BOUND: f64 = 3e-2;
 
-/// How often each request is computed again. A race of two kernels was found in one of eighty prompts of a 7B.
+/// How often each request is computed again. A variant of the kernels gave one of eighty prompts of a 7B other bits.
 const REPEATS: usize = 40;
 
 /// What is timed of a model.
@@ -355,7 +355,7 @@ fn engine(index: usize, model: &Model) -> Outcome<usize> {
     say("cached requests together give the tokens of each alone", {
         together.iter().zip(&plain).all(|(output, alone)| output.tokens == alone.tokens)
     });
-    // Computed anew, as often as a race between kernels may need to show.
+    // Computed anew, so that a race between kernels may show.
     let mut differing = 0;
     for _ in 0..REPEATS {
         for (seed, expected) in plain.iter().enumerate() {

@@ -274,14 +274,16 @@ impl Completer {
     /// Has the text around the cursor encoded while it is parsed, where it is the document's first time: either takes
     /// milliseconds then. What comes of it lies in the cache of `tokens`.
     fn encode_ahead(self: &Arc<Self>, ask: &Ask) {
-        let too_large = ask.document.rope.len_bytes() > LARGEST_DOCUMENT_BYTES;
-        if too_large || self.splits.knows(&site::key(&ask.document.path)) {
+        if self.splits.knows(&site::key(&ask.document.path)) {
             return;
         }
         let (completer, ask) = (Arc::clone(self), ask.clone());
         tokio::spawn(async move {
             let encoder = Arc::clone(&completer);
             let work = move || {
+                if site::unwanted(&ask).is_some() {
+                    return;
+                }
                 let text = ask.document.rope.to_string();
                 let cursor = window::char_boundary(&text, ask.offset.min(text.len()));
                 let budgets = prompt::budgets(&ask.config, encoder.context_length);
