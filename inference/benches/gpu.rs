@@ -11,7 +11,7 @@ use std::{
 
 use lacuna_inference::{
     Backend, Device, Engine, EngineOptions, Model, ModelSource, Output, Request,
-    cpu::attention::KvPrecision,
+    cpu::kv_storage::KvPrecision,
     cuda::{CudaRunner, Gpu, check, timing},
     kv_cache::{BLOCK_SIZE, BlockId},
     models::decoder::{CpuRunner, WeightPrecision},

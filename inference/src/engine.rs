@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::{
-    Backend, EngineError, Event, Generation, Model, Priority, Request, cpu::attention::KvPrecision,
+    Backend, EngineError, Event, Generation, Model, Priority, Request, cpu::kv_storage::KvPrecision,
     models::decoder::WeightPrecision, runner::Device, speculative::Speculation,
 };
 use worker::Worker;

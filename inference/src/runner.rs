@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use crate::{
     EngineError, EngineOptions, Model, ModelError,
-    cpu::{attention::KvPrecision, threads::default_threads},
+    cpu::{kv_storage::KvPrecision, threads::default_threads},
     cuda::{CudaRunner, Gpu, GpuError, runner as gpu_runner},
     models::decoder::{CpuRunner, WeightPrecision},
     sampler::Choice,

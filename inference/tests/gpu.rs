@@ -2,7 +2,7 @@
 
 use lacuna_inference::{
     Backend, Closers, Device, Engine, EngineOptions, Lexicon, Model, ModelSource, Request, Sampling,
-    cpu::attention::KvPrecision,
+    cpu::kv_storage::KvPrecision,
     cuda::{CudaRunner, Gpu, check},
     kv_cache::{BLOCK_SIZE, BlockId},
     models::decoder::{CpuRunner, WeightPrecision},

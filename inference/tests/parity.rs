@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use lacuna_inference::{
     Backend, Engine, EngineOptions, Model, ModelSource, Request, StopReason,
-    cpu::attention::KvPrecision,
+    cpu::kv_storage::KvPrecision,
     fim::FimParts,
     kv_cache::{BLOCK_SIZE, BlockId},
     models::decoder::{CpuRunner, WeightPrecision},

@@ -5,7 +5,8 @@
 //! 2022). All sums of a row run over positions in order, so the same row gives the same bits alone, in a prefill chunk
 //! or beside other sequences. Inside, several queries share each load of a key or value, as in a matrix product.
 
-use half::{f16, slice::HalfFloatSliceExt};
+#[cfg(target_arch = "x86_64")]
+use half::f16;
 
 #[cfg(target_arch = "x86_64")]
 use super::{
@@ -13,6 +14,7 @@ use super::{
     instructions::Instructions,
 };
 use super::{
+    kv_storage::{KvShape, KvStorage, Piece},
     ops::{fast_exp, fused},
     prefetch::{self, Ahead},
     shared_mut::SharedMut,
@@ -28,194 +30,6 @@ pub(super) const CHUNK: usize = 4 * BLOCK_SIZE;
 pub(super) const TOGETHER: usize = 4;
 /// Lanes that sums run in, whether the CPU has vectors of them or not.
 const LANES: usize = 8;
-
-/// How keys and values are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KvPrecision {
-    F16,
-    /// For comparisons with F32 references.
-    F32,
-}
-
-/// Sizes of the cache of one model.
-#[derive(Debug, Clone, Copy)]
-pub struct KvShape {
-    pub layers: usize,
-    pub blocks: usize,
-    pub heads: usize,
-    pub head_dimension: usize,
-}
-
-enum Plane {
-    F16(Vec<f16>),
-    F32(Vec<f32>),
-}
-
-/// Keys and values of all layers. A plane of keys is `[block][head][dimension][token]`, so that one vector holds the
-/// same element of neighbouring tokens; a plane of values is `[block][head][token][dimension]`.
-/// Pages of the planes are committed by the system when first written.
-pub struct KvStorage {
-    shape: KvShape,
-    keys: Vec<Plane>,
-    values: Vec<Plane>,
-}
-
-impl KvStorage {
-    pub fn new(shape: KvShape, precision: KvPrecision) -> Self {
-        let length = shape.blocks * shape.heads * BLOCK_SIZE * shape.head_dimension;
-        let plane = || match precision {
-            KvPrecision::F16 => Plane::F16(bytemuck::zeroed_vec(length)),
-            KvPrecision::F32 => Plane::F32(bytemuck::zeroed_vec(length)),
-        };
-        let planes = || (0..shape.layers).map(|_| plane()).collect();
-        Self { shape, keys: planes(), values: planes() }
-    }
-
-    pub fn blocks(&self) -> usize {
-        self.shape.blocks
-    }
-
-    pub fn byte_length(&self) -> usize {
-        let length = self.shape.blocks * self.shape.heads * self.shape.block_length();
-        self.keys.iter().chain(&self.values).map(|plane| length * plane.element_bytes()).sum()
-    }
-
-    /// Where a layer's new keys and values go.
-    pub fn writer(&mut self, layer: usize) -> KvWriter<'_> {
-        KvWriter {
-            shape: self.shape,
-            keys: PlaneWriter::new(&mut self.keys[layer]),
-            values: PlaneWriter::new(&mut self.values[layer]),
-        }
-    }
-
-    /// Stores one token's key and value rows (`heads * head_dimension` each) of a layer.
-    pub fn write(&mut self, layer: usize, blocks: &[BlockId], position: usize, key: &[f32], value: &[f32]) {
-        // SAFETY: nobody else has the storage.
-        unsafe { self.writer(layer).write(blocks, position, key, value) };
-    }
-
-    /// Copies a block into another, in all layers.
-    pub fn copy_block(&mut self, source: BlockId, destination: BlockId) {
-        let length = self.shape.block_length() * self.shape.heads;
-        let (from, to) = (self.shape.offset(source, 0), self.shape.offset(destination, 0));
-        for plane in self.keys.iter_mut().chain(&mut self.values) {
-            match plane {
-                Plane::F16(values) => values.copy_within(from..from + length, to),
-                Plane::F32(values) => values.copy_within(from..from + length, to),
-            }
-        }
-    }
-}
-
-impl KvShape {
-    /// Elements of one head's keys in a block.
-    fn block_length(&self) -> usize {
-        BLOCK_SIZE * self.head_dimension
-    }
-
-    fn offset(&self, block: BlockId, head: usize) -> usize {
-        (block as usize * self.heads + head) * self.block_length()
-    }
-}
-
-/// Writes one layer's keys and values from several threads.
-pub struct KvWriter<'a> {
-    shape: KvShape,
-    keys: PlaneWriter<'a>,
-    values: PlaneWriter<'a>,
-}
-
-enum PlaneWriter<'a> {
-    F16(SharedMut<'a, f16>),
-    F32(SharedMut<'a, f32>),
-}
-
-impl KvWriter<'_> {
-    /// Stores one token's key and value rows (`heads * head_dimension` each).
-    ///
-    /// # Safety
-    /// No other thread writes or reads this position of these blocks meanwhile.
-    pub unsafe fn write(&self, blocks: &[BlockId], position: usize, key: &[f32], value: &[f32]) {
-        let dimension = self.shape.head_dimension;
-        let (block, token) = (blocks[position / BLOCK_SIZE], position % BLOCK_SIZE);
-        for head in 0..self.shape.heads {
-            let at = self.shape.offset(block, head);
-            let part = head * dimension..(head + 1) * dimension;
-            // SAFETY: the caller vouches that nobody else touches the position.
-            unsafe {
-                self.keys.write(at + token, BLOCK_SIZE, &key[part.clone()]);
-                self.values.write(at + token * dimension, 1, &value[part]);
-            }
-        }
-    }
-}
-
-impl<'a> PlaneWriter<'a> {
-    fn new(plane: &'a mut Plane) -> Self {
-        match plane {
-            Plane::F16(values) => Self::F16(SharedMut::new(values)),
-            Plane::F32(values) => Self::F32(SharedMut::new(values)),
-        }
-    }
-
-    /// Stores `row` at `at` and every `stride` elements on.
-    ///
-    /// # Safety
-    /// No other thread touches these elements meanwhile.
-    unsafe fn write(&self, at: usize, stride: usize, row: &[f32]) {
-        // SAFETY: as the function's contract; `SharedMut` checks the bounds.
-        unsafe {
-            match self {
-                Self::F16(plane) => {
-                    for (part, at) in row.chunks(LANES).zip((at..).step_by(LANES * stride)) {
-                        let mut halves = [f16::ZERO; LANES];
-                        halves[..part.len()].convert_from_f32_slice(part);
-                        for (half, at) in halves[..part.len()].iter().zip((at..).step_by(stride)) {
-                            plane.write(at, *half);
-                        }
-                    }
-                }
-                Self::F32(plane) => {
-                    row.iter().zip((at..).step_by(stride)).for_each(|(value, at)| plane.write(at, *value));
-                }
-            }
-        }
-    }
-}
-
-/// Reads elements from `at` as floats into `out`.
-fn read(plane: &Plane, at: usize, out: &mut [f32]) {
-    match plane {
-        Plane::F16(values) => {
-            let values = &values[at..at + out.len()];
-            #[cfg(target_arch = "x86_64")]
-            if super::ops::has_avx2() {
-                // SAFETY: the CPU has F16C.
-                return unsafe { attention_x86::to_floats(values, out) };
-            }
-            values.convert_to_f32_slice(out);
-        }
-        Plane::F32(values) => out.copy_from_slice(&values[at..at + out.len()]),
-    }
-}
-
-impl Plane {
-    /// Where an element lies, to ask for it.
-    fn address(&self, at: usize) -> *const u8 {
-        match self {
-            Self::F16(values) => values[at..].as_ptr().cast(),
-            Self::F32(values) => values[at..].as_ptr().cast(),
-        }
-    }
-
-    fn element_bytes(&self) -> usize {
-        match self {
-            Self::F16(_) => 2,
-            Self::F32(_) => 4,
-        }
-    }
-}
 
 /// The new rows of one sequence in a step.
 #[derive(Debug, Clone, Copy)]
@@ -239,7 +53,7 @@ pub fn attend(
     query: &[f32],
     output: &mut [f32],
 ) {
-    let KvShape { heads, head_dimension, .. } = kv.shape;
+    let &KvShape { heads, head_dimension, .. } = kv.shape();
     let width = query_heads * head_dimension;
     let total_rows: usize = spans.iter().map(|span| span.rows).sum();
     assert!(query.len() >= total_rows * width && output.len() >= total_rows * width);
@@ -281,6 +95,9 @@ pub fn attend(
         }
     });
 }
+
+/// A head's keys, or its values, in a layer and a block.
+type PieceOf = fn(&KvStorage, usize, BlockId, usize) -> Piece<'_>;
 
 struct Tile<'a> {
     kv: &'a KvStorage,
@@ -329,7 +146,7 @@ impl Scratch {
 
 /// `next`: the tile after this, whose first keys and values are asked for.
 fn attend_tile(tile: &Tile<'_>, next: Option<&Tile<'_>>, scratch: &mut Scratch) {
-    let dimension = tile.kv.shape.head_dimension;
+    let dimension = tile.kv.shape().head_dimension;
     let scale = 1.0 / (dimension as f32).sqrt();
     let states = tile.rows.len() * tile.group;
     for state in 0..states.next_multiple_of(TOGETHER) {
@@ -360,33 +177,32 @@ fn attend_tile(tile: &Tile<'_>, next: Option<&Tile<'_>>, scratch: &mut Scratch) 
             _ => (later, tile.head),
         };
         // The next chunk's keys are asked for now and its values after the scores: all at once would stop the processor.
-        let ask = |planes: &[Plane]| {
-            let plane = &planes[tile.layer];
+        let ask = |piece: PieceOf| {
             for &block in later.iter().take(CHUNK / BLOCK_SIZE) {
-                let bytes = tile.kv.shape.block_length() * plane.element_bytes();
-                prefetch::far(plane.address(tile.kv.shape.offset(block, head)), bytes);
+                let piece = piece(tile.kv, tile.layer, block, head);
+                prefetch::far(piece.address(), piece.byte_length());
             }
         };
         // Half floats are converted as they are read where one group of queries reads them, before where several do.
         #[cfg(target_arch = "x86_64")]
         let halves = tile.halves(states, blocks, count);
         #[cfg(target_arch = "x86_64")]
-        let ahead = |planes: &[Plane]| {
-            let block = |index: usize| later.get(index).or(later.last()).or(blocks.first());
-            let at = |index: usize| block(index).map_or(0, |block| tile.kv.shape.offset(*block, head));
-            Some(Ahead::new(std::array::from_fn(|index| planes[tile.layer].address(at(index)))))
+        let ahead = |piece: PieceOf| {
+            let block = |index: usize| *later.get(index).or(later.last()).unwrap_or(&blocks[0]);
+            let address = |index| piece(tile.kv, tile.layer, block(index), head).address();
+            Some(Ahead::new(std::array::from_fn(address)))
         };
         #[cfg(target_arch = "x86_64")]
         if let Some(halves) = &halves {
             let keys = &halves.keys[..blocks.len()];
-            scores(&scratch.queries[..dimension], keys, &mut scratch.weights, ahead(&tile.kv.keys));
+            scores(&scratch.queries[..dimension], keys, &mut scratch.weights, ahead(KvStorage::keys));
         }
         #[cfg(not(target_arch = "x86_64"))]
         let halves = None::<()>;
         if halves.is_none() {
-            ask(&tile.kv.keys);
+            ask(KvStorage::keys);
             scratch.read_and_score(tile, blocks, count, seen.start / TOGETHER..states.div_ceil(TOGETHER));
-            ask(&tile.kv.values);
+            ask(KvStorage::values);
         }
         for state in seen.clone() {
             let position = tile.span.start + tile.rows.start + state / tile.group;
@@ -406,7 +222,7 @@ fn attend_tile(tile: &Tile<'_>, next: Option<&Tile<'_>>, scratch: &mut Scratch) 
         #[cfg(target_arch = "x86_64")]
         if let Some(halves) = &halves {
             let values = &halves.values[..blocks.len()];
-            weigh_all(scratch, seen, values, dimension, ahead(&tile.kv.values));
+            weigh_all(scratch, seen, values, dimension, ahead(KvStorage::values));
             continue;
         }
         let values = std::mem::take(&mut scratch.values);
@@ -427,19 +243,17 @@ struct Halves<'a> {
 impl Tile<'_> {
     /// The chunk's `count` tokens in place, if the few queries of this tile should read them there.
     fn halves(&self, states: usize, blocks: &[BlockId], count: usize) -> Option<Halves<'_>> {
-        let (Plane::F16(keys), Plane::F16(values)) = (&self.kv.keys[self.layer], &self.kv.values[self.layer])
-        else {
-            return None;
-        };
         if states > TOGETHER || !super::ops::has_avx2() {
             return None;
         }
         let mut halves = Halves { keys: [&[]; CHUNK / BLOCK_SIZE], values: [&[]; CHUNK / BLOCK_SIZE] };
         for (index, &block) in blocks.iter().enumerate() {
-            let at = self.kv.shape.offset(block, self.head);
+            let pieces =
+                (self.kv.keys(self.layer, block, self.head), self.kv.values(self.layer, block, self.head));
+            let (Piece::F16(keys), Piece::F16(values)) = pieces else { return None };
             let tokens = BLOCK_SIZE.min(count - index * BLOCK_SIZE);
-            halves.keys[index] = keys[at..at + self.kv.shape.block_length()].as_chunks().0;
-            halves.values[index] = &values[at..at + tokens * self.kv.shape.head_dimension];
+            halves.keys[index] = keys.as_chunks().0;
+            halves.values[index] = &values[..tokens * self.kv.shape().head_dimension];
         }
         Some(halves)
     }
@@ -454,16 +268,15 @@ impl Scratch {
         count: usize,
         groups: std::ops::Range<usize>,
     ) {
-        let dimension = tile.kv.shape.head_dimension;
+        let dimension = tile.kv.shape().head_dimension;
         let length = BLOCK_SIZE * dimension;
         self.keys.resize(CHUNK * dimension, 0.0);
         self.values.resize(CHUNK * dimension, 0.0);
         for (index, &block) in blocks.iter().enumerate() {
-            let at = tile.kv.shape.offset(block, tile.head);
             let first = index * length;
-            read(&tile.kv.keys[tile.layer], at, &mut self.keys[first..first + length]);
+            tile.kv.keys(tile.layer, block, tile.head).read(&mut self.keys[first..first + length]);
             let end = (first + length).min(count * dimension);
-            read(&tile.kv.values[tile.layer], at, &mut self.values[first..end]);
+            tile.kv.values(tile.layer, block, tile.head).read(&mut self.values[first..end]);
         }
         let mut keys: [&[[f32; BLOCK_SIZE]]; CHUNK / BLOCK_SIZE] = [&[]; CHUNK / BLOCK_SIZE];
         for (keys, block) in keys.iter_mut().zip(self.keys.chunks_exact(length)) {
@@ -638,7 +451,7 @@ impl Stored for f32 {}
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::kv_storage::KvPrecision, *};
 
     fn noise(seed: &mut u64) -> f32 {
         *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -672,7 +485,7 @@ mod tests {
         let total = start + rows;
         let blocks: Vec<BlockId> = (0..total.div_ceil(BLOCK_SIZE)).map(|i| (i * 7 % 64) as BlockId).collect();
         let shape = KvShape { layers: 2, blocks: 64, heads, head_dimension: dimension };
-        let mut kv = KvStorage::new(shape, precision);
+        let mut kv = KvStorage::new(shape, precision).unwrap();
         let mut row = |n: usize| -> Vec<f32> { (0..n).map(|_| noise(&mut seed)).collect() };
         let keys: Vec<Vec<f32>> = (0..total).map(|_| row(heads * dimension)).collect();
         let values: Vec<Vec<f32>> = (0..total).map(|_| row(heads * dimension)).collect();
@@ -721,7 +534,7 @@ mod tests {
         let mut row = |n: usize| -> Vec<f32> { (0..n).map(|_| noise(&mut seed)).collect() };
         let blocks: Vec<BlockId> = (0..total.div_ceil(BLOCK_SIZE)).map(|i| (i * 5 % 16) as BlockId).collect();
         let shape = KvShape { layers: 1, blocks: 16, heads, head_dimension: dimension };
-        let mut kv = KvStorage::new(shape, KvPrecision::F16);
+        let mut kv = KvStorage::new(shape, KvPrecision::F16).unwrap();
         for position in 0..total {
             let (key, value) = (row(heads * dimension), row(heads * dimension));
             kv.write(0, &blocks, position, &key, &value);
@@ -739,23 +552,6 @@ mod tests {
             attend(&mut pool, &kv, 0, heads * group, &[span], &query[at.clone()], &mut alone);
             let bits = |row: &[f32]| row.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&alone), bits(&together[at]), "position {position}");
-        }
-    }
-
-    #[test]
-    fn copied_blocks_hold_the_same_tokens() {
-        let shape = KvShape { layers: 1, blocks: 3, heads: 2, head_dimension: 8 };
-        let mut kv = KvStorage::new(shape, KvPrecision::F32);
-        for position in 0..BLOCK_SIZE {
-            let row: Vec<f32> = (0..16).map(|i| (position * 16 + i) as f32).collect();
-            kv.write(0, &[0], position, &row, &row);
-        }
-        kv.copy_block(0, 2);
-        for plane in kv.keys.iter().chain(&kv.values) {
-            let Plane::F32(values) = plane else { unreachable!() };
-            let length = 2 * shape.block_length();
-            assert_eq!(values[..length], values[2 * length..]);
-            assert!(values[length..2 * length].iter().all(|value| *value == 0.0));
         }
     }
 }

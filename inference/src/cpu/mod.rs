@@ -8,6 +8,7 @@ mod attention_x86;
 pub mod instructions;
 #[cfg(target_arch = "x86_64")]
 pub mod k_quants;
+pub mod kv_storage;
 pub mod matmul;
 pub mod ops;
 mod prefetch;

@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     cpu::{
-        attention::{KvPrecision, KvShape, KvStorage, Span, attend},
+        attention::{Span, attend},
+        kv_storage::{KvPrecision, KvShape, KvStorage},
         ops::{Rope, RopePairing, rms_norm, swiglu},
         threads::ThreadPool,
     },
@@ -483,7 +484,8 @@ fn attention(
     // The definition, on the CPU in F32.
     let kv_shape = KvShape { layers: 1, blocks: 64, heads: kv_heads, head_dimension: dimension };
     let blocks: Vec<BlockId> = (0..total.div_ceil(BLOCK_SIZE)).map(|i| (i * 7 % 61) as BlockId).collect();
-    let mut cpu_kv = KvStorage::new(kv_shape, KvPrecision::F32);
+    let mut cpu_kv = KvStorage::new(kv_shape, KvPrecision::F32)
+        .map_err(|error| GpuError::Unsupported(error.to_string()))?;
     let (mut queries, mut angles) = (Vec::new(), vec![(0.0, 0.0); dimension / 2]);
     for (position, row) in projections.chunks_exact(stride).enumerate() {
         let mut row: Vec<f32> = row.iter().zip(&bias).map(|(x, b)| x + b).collect();

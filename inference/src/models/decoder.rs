@@ -2,7 +2,8 @@
 
 use crate::{
     cpu::{
-        attention::{KvPrecision, KvShape, KvStorage, Span, attend},
+        attention::{Span, attend},
+        kv_storage::{KvPrecision, KvShape, KvStorage},
         matmul::{Input, Product, Store, multiply},
         ops::{Rope, rms_norm, swiglu},
         shared_mut::SharedMut,
@@ -129,7 +130,10 @@ impl CpuRunner {
             output_norm: load_vector(gguf, "output_norm.weight", c.embedding)?,
             output,
             rope,
-            kv: KvStorage::new(shape, kv_precision),
+            kv: KvStorage::new(shape, kv_precision).map_err(|error| ModelError::Unsupported {
+                name: gguf.name().into(),
+                detail: format!("{blocks} blocks of keys and values ({error}); free some memory"),
+            })?,
             pool: ThreadPool::new(threads).map_err(|error| ModelError::Unsupported {
                 name: gguf.name().into(),
                 detail: format!("{threads} threads ({error}); set `threads` lower"),
@@ -145,7 +149,7 @@ impl CpuRunner {
 
     /// Blocks of the cache.
     pub fn blocks(&self) -> usize {
-        self.kv.blocks()
+        self.kv.shape().blocks
     }
 
     pub fn kv_bytes(&self) -> usize {
