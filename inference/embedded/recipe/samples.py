@@ -30,7 +30,7 @@ DOCTEST_DRAWS = 2
 # Loss weights by the part of a sample, in sixteenths. Middles are one token in fifty, and all that a user sees.
 WEIGHT = {"context": 3, "suffix": 8, "text": 16, "middle": 80, "end": 128}
 # Share of the samples whose cursor stands at a name of another file, and how many of those have words renamed.
-CROSS_FILE, RENAMED = 0.6, 0.45
+CROSS_FILE, RENAMED = 0.75, 0.55
 STATE = {}
 
 
@@ -208,6 +208,7 @@ def main():
     parser.add_argument("--part-megabytes", type=float, default=60)
     parser.add_argument("--ahead", type=int, default=4, help="parts to stay ahead of the trainer")
     parser.add_argument("--start-part", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="another one for each round over the same source: other cursors, another order")
     parser.add_argument("--no-installed", action="store_true")
     parser.add_argument("--limit-files", type=int, default=0)
     arguments = parser.parse_args()
@@ -227,7 +228,7 @@ def main():
     if arguments.limit_files:
         by_language = {k: v[:arguments.limit_files] for k, v in by_language.items()}
     log({k: (len(v), round(sum(len(records[i][3]) for i in v) / 1e6, 1)) for k, v in by_language.items()}, "files and megabytes for training")
-    streams = {language: Stream(files, 1000 + 100 * LANGUAGES.index(language)) for language, files in by_language.items()}
+    streams = {language: Stream(files, 1000 + 100 * LANGUAGES.index(language) + 10_000 * arguments.seed) for language, files in by_language.items()}
     held = [index for index, record in enumerate(records) if record[1] in held_out]
     random.Random(5).shuffle(held)
     part = 0
@@ -246,9 +247,9 @@ def main():
             while part > int(open(f"{arguments.work}/cursor").read() or 0) + arguments.ahead and not os.path.exists(f"{arguments.work}/stop"):
                 time.sleep(0.2)
             started = time.time()
-            random.Random(part).shuffle(files)
+            random.Random(part + 1_000_000 * arguments.seed).shuffle(files)
             count = arguments.processes * 3
-            jobs = [(files[i::count], arguments.context + 1, 7_000_003 * part + i) for i in range(count)]
+            jobs = [(files[i::count], arguments.context + 1, 7_000_003 * (part + 1_000 * arguments.seed) + i) for i in range(count)]
             built = pool.map(build_rows, jobs, chunksize=1)
             order = np.random.default_rng(part).permutation(sum(len(b[0]) for b in built))
             rows = [np.concatenate([b[k] for b in built])[order] for k in range(3)]
