@@ -85,9 +85,12 @@ def cpu_info() -> dict[str, str]:
 def cmake_arguments(options) -> list[str]:
     parts = ["TESTS", "TOOLS", "EXAMPLES", "SERVER", "APP"]
     arguments = ["-DLLAVA_BUILD=OFF", *(f"-DLLAMA_BUILD_{part}=OFF" for part in parts)]
-    if options.device == "cuda":
-        arguments += ["-DGGML_CUDA=ON", f"-DCMAKE_CUDA_ARCHITECTURES={options.cuda_architecture}"]
     flags = set(cpu_info().get("flags", "").split())
+    if options.device == "cuda":
+        # One GPU needs no communication library, and the processor only looks rows up. A build with all that the processor
+        # had died in its first prefill on a GPU machine, why was not found; one with these did not.
+        arguments += ["-DGGML_CUDA=ON", "-DGGML_CUDA_NCCL=OFF", f"-DCMAKE_CUDA_ARCHITECTURES={options.cuda_architecture}"]
+        flags &= {"sse4_2", "avx", "avx2", "fma", "f16c", "bmi2"}
     if not flags:
         return [*arguments, "-DGGML_NATIVE=ON"]
     options = sorted({option for flag, option in CPU_OPTIONS.items() if flag in flags})

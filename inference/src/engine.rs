@@ -22,7 +22,7 @@ use worker::Worker;
 
 const WAITING_LIMIT: usize = 64;
 /// Longest context used unless asked for: R1 distills claim 131072, whose cache would not fit small machines.
-const DEFAULT_CONTEXT: usize = 8192;
+pub const DEFAULT_CONTEXT: usize = 8192;
 
 /// How the engine runs a model.
 #[derive(Debug, Clone)]

@@ -208,9 +208,7 @@ pub struct Alternative {
 pub enum EngineError {
     #[error("the engine has {waiting} requests waiting, its limit; try again in a moment")]
     Overloaded { waiting: usize },
-    #[error(
-        "the prompt has {prompt} tokens and the model's context is {limit}; shorten the prompt or raise --context"
-    )]
+    #[error("the prompt has {prompt} tokens and the context is {limit}; shorten the prompt")]
     PromptTooLong { prompt: usize, limit: usize },
     #[error("the prompt is empty")]
     EmptyPrompt,

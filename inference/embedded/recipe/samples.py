@@ -30,7 +30,7 @@ DOCTEST_DRAWS = 2
 # Loss weights by the part of a sample, in sixteenths. Middles are one token in fifty, and all that a user sees.
 WEIGHT = {"context": 3, "suffix": 8, "text": 16, "middle": 80, "end": 128}
 # Share of the samples whose cursor stands at a name of another file, and how many of those have words renamed.
-CROSS_FILE, RENAMED = 0.75, 0.55
+CROSS_FILE, RENAMED = 0.6, 0.45
 STATE = {}
 
 

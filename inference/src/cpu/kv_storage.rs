@@ -261,8 +261,8 @@ mod tests {
         }
         kv.copy_block(0, 2);
         for (layer, head) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            let [first, second, third] =
-                [0, 1, 2].map(|block| [kv.keys(layer, block, head), kv.values(layer, block, head)].map(floats));
+            let [first, second, third] = [0, 1, 2]
+                .map(|block| [kv.keys(layer, block, head), kv.values(layer, block, head)].map(floats));
             assert_eq!(first, third);
             assert!(first.iter().flatten().all(|value| *value != 0.0));
             assert!(second.iter().flatten().all(|value| *value == 0.0));

@@ -15,8 +15,8 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use lacuna_indexer::Language;
 use lacuna_inference::{
-    Backend, Device, Engine, EngineOptions, Event, Generation, Model, Output, Request, milliseconds,
-    speculative::Speculation,
+    Backend, DEFAULT_CONTEXT, Device, Engine, EngineOptions, Event, Generation, Model, Output, Request,
+    milliseconds, speculative::Speculation,
 };
 use serde_json::{Value, json};
 
@@ -103,12 +103,34 @@ impl Arguments {
     fn depth(&self) -> usize {
         self.context_depth.or(self.prompt.first().copied()).unwrap_or(512)
     }
+
+    /// Tokens of the longest request, its answer included.
+    fn longest(&self, given: Option<&[Vec<u32>]>) -> usize {
+        let generate = self.r#gen as usize;
+        match given {
+            Some(prompts) => prompts.iter().map(|prompt| prompt.len() + generate).max().unwrap_or(0),
+            // A prompt is asked again with the token that came after it, for one more.
+            None => self.prompt.iter().map(|length| length + 2).fold(self.depth() + generate, usize::max),
+        }
+    }
+}
+
+fn read_prompts(file: &Path) -> anyhow::Result<Vec<Vec<u32>>> {
+    #[derive(serde::Deserialize)]
+    struct Prompts {
+        prompts: Vec<Vec<u32>>,
+    }
+    let text = fs::read(file).with_context(|| format!("{}: cannot be read", file.display()))?;
+    let given: Prompts = serde_json::from_slice(&text)
+        .with_context(|| format!("{}: not {{\"prompts\": [[ID, ...], ...]}}", file.display()))?;
+    Ok(given.prompts)
 }
 
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let bench = Bench::new(arguments)?;
-    let measured = match &arguments.prompts {
-        Some(file) => bench.given_prompts(file)?,
+    let given = arguments.prompts.as_deref().map(read_prompts).transpose()?;
+    let bench = Bench::new(arguments, arguments.longest(given.as_deref()))?;
+    let measured = match given {
+        Some(prompts) => bench.given_prompts(prompts)?,
         None => bench.own_prompts(arguments)?,
     };
     let mut answer = json!({
@@ -144,7 +166,8 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(arguments: &Arguments) -> anyhow::Result<Self> {
+    /// `longest`: tokens of the longest request.
+    fn new(arguments: &Arguments, longest: usize) -> anyhow::Result<Self> {
         let began = Instant::now();
         let model = Model::open(&source(&chosen_model(arguments.model.as_deref())))?;
         let draft_model = match &arguments.draft_model {
@@ -162,6 +185,8 @@ impl Bench {
             threads: arguments.threads,
             speculation,
             draft_model,
+            // Prompts longer than the engine takes by itself are measured up to the model's own limit.
+            context: longest.max(DEFAULT_CONTEXT),
             // Room for all streams at their full length; the engine itself sees to one of the longest.
             cache_tokens: (arguments.depth() + generate + 64) * streams,
             ..EngineOptions::default()
@@ -201,16 +226,9 @@ impl Bench {
         Ok(output)
     }
 
-    fn given_prompts(&self, file: &Path) -> anyhow::Result<Value> {
-        #[derive(serde::Deserialize)]
-        struct Prompts {
-            prompts: Vec<Vec<u32>>,
-        }
-        let text = fs::read(file).with_context(|| format!("{}: cannot be read", file.display()))?;
-        let given: Prompts = serde_json::from_slice(&text)
-            .with_context(|| format!("{}: not {{\"prompts\": [[ID, ...], ...]}}", file.display()))?;
+    fn given_prompts(&self, prompts: Vec<Vec<u32>>) -> anyhow::Result<Value> {
         let mut runs = Vec::new();
-        for prompt in given.prompts {
+        for prompt in prompts {
             self.engine.clear_cache()?;
             let output = self.complete(prompt, self.generate)?;
             runs.push(run_json(&output));
