@@ -75,13 +75,11 @@ pub fn attend(
     let mut scratches: Vec<Scratch> =
         (0..pool.threads()).map(|_| Scratch::new(head_dimension, tile_rows * group)).collect();
     let scratches = SharedMut::new(&mut scratches);
-    let threads = pool.threads();
-    pool.run_each(tiles.len(), &|thread, index| {
+    pool.run_each(tiles.len(), &|thread, index, next| {
         let tile = &tiles[index];
         // SAFETY: each thread has its own.
         let scratch = unsafe { &mut scratches.slice(thread..thread + 1)[0] };
-        // Most likely the thread's next one.
-        attend_tile(tile, tiles.get(index + threads), scratch);
+        attend_tile(tile, next.map(|next| &tiles[next]), scratch);
         let states = scratch.accumulated.chunks_exact(head_dimension).take(tile.rows.len() * group);
         for (state, sums) in states.enumerate() {
             let (row, member) = (tile.span.row + tile.rows.start + state / group, state % group);

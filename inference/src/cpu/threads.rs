@@ -155,19 +155,19 @@ impl ThreadPool {
         });
     }
 
-    /// As [`Self::run_chunked`], one item at a time, for few, large or unequal items: `body(thread, item)`.
-    pub fn run_each(&mut self, items: usize, body: &(dyn Fn(usize, usize) + Sync)) {
-        if self.threads() == 1 || items <= 1 {
-            return (0..items).for_each(|item| body(0, item));
+    /// As [`Self::run_chunked`], one item at a time, for few, large or unequal items: `body(thread, item, next)`.
+    /// `next` is the item that the thread takes then, so that it can ask for its memory.
+    pub fn run_each(&mut self, items: usize, body: &(dyn Fn(usize, usize, Option<usize>) + Sync)) {
+        let threads = self.threads();
+        if threads == 1 || items <= 1 {
+            return (0..items).for_each(|item| body(0, item, Some(item + 1).filter(|next| *next < items)));
         }
-        let cursor = AtomicUsize::new(0);
+        let cursor = AtomicUsize::new(threads);
         self.run(&|thread| {
-            loop {
-                let item = cursor.fetch_add(1, Ordering::Relaxed);
-                if item >= items {
-                    break;
-                }
-                body(thread, item);
+            let mut item = Some(thread).filter(|item| *item < items);
+            while let Some(now) = item {
+                item = Some(cursor.fetch_add(1, Ordering::Relaxed)).filter(|item| *item < items);
+                body(thread, now, item);
             }
         });
     }
