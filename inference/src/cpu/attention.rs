@@ -309,6 +309,7 @@ fn weigh_all<T: Stored>(
 }
 
 /// `weights[q][t] = queries[q] . keys[t]` for a few queries and the tokens of some blocks; both are given by dimension.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused, reason = "nothing is asked for ahead elsewhere"))]
 fn scores<T: Stored>(
     queries: &[[f32; TOGETHER]],
     blocks: &[&[[T; BLOCK_SIZE]]],
@@ -384,6 +385,7 @@ pub(super) fn exponentials(scores: &mut [f32; CHUNK], visible: usize) -> (f32, f
 
 /// `sums[q] = sums[q] * old factor + (weights[q] . values) * new factor` for `Q` queries; each part of `values` is
 /// `[token][dimension]`. Returns `Q`.
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused, reason = "nothing is asked for ahead elsewhere"))]
 fn weigh<T: Stored, const Q: usize>(
     weights: &[[f32; CHUNK]],
     factors: &[(f32, f32)],

@@ -35,10 +35,12 @@ fn far_line(at: *const u8) {
 /// Four pieces that lie apart and are read after what is computed now, two lines of them asked for at each of its steps: all at
 /// once they would fill the places for what is on its way, and the processor would wait.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only the kernels for x86-64 ask"))]
 pub struct Ahead {
     pieces: [*const u8; 4],
 }
 
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only the kernels for x86-64 ask"))]
 impl Ahead {
     pub fn new(pieces: [*const u8; 4]) -> Self {
         Self { pieces }

@@ -156,18 +156,22 @@ impl ThreadPool {
     }
 
     /// As [`Self::run_chunked`], one item at a time, for few, large or unequal items: `body(thread, item, next)`.
-    /// `next` is the item that the thread takes then, so that it can ask for its memory.
+    /// `next` is the item that the thread takes then, where that is known, so that it can ask for its memory.
     pub fn run_each(&mut self, items: usize, body: &(dyn Fn(usize, usize, Option<usize>) + Sync)) {
         let threads = self.threads();
         if threads == 1 || items <= 1 {
             return (0..items).for_each(|item| body(0, item, Some(item + 1).filter(|next| *next < items)));
         }
-        let cursor = AtomicUsize::new(threads);
+        let cursor = AtomicUsize::new(0);
+        let take = || Some(cursor.fetch_add(1, Ordering::Relaxed)).filter(|item| *item < items);
         self.run(&|thread| {
-            let mut item = Some(thread).filter(|item| *item < items);
+            let mut item = take();
             while let Some(now) = item {
-                item = Some(cursor.fetch_add(1, Ordering::Relaxed)).filter(|item| *item < items);
-                body(thread, now, item);
+                // The last ones are left to whoever is free first: not every thread need be awake.
+                let is_enough = cursor.load(Ordering::Relaxed) + threads <= items;
+                let next = is_enough.then(take).flatten();
+                body(thread, now, next);
+                item = next.or_else(take);
             }
         });
     }
