@@ -1,24 +1,48 @@
 //! How far the member check can be trusted: `cargo run --release --example members -- DIR`.
 //!
 //! The code of DIR is taken to be right, so that every member of it that the check calls missing is a false alarm. Then one
-//! access at a time gets the name of a member that real code asks of other types: how many of those the check finds.
+//! access at a time gets the name of a member that real code asks of other types: how many of those the check finds. And for
+//! how many accesses there is a list of all that may stand there, how long it is, and whether it has what does stand there.
 
 use std::{
     collections::BTreeMap,
+    ops::Range,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
 };
 
-use lacuna_indexer::{Language, Options, Workspace, syntax};
+use lacuna_indexer::{Language, Options, Snapshot, Workspace, syntax};
 
 /// Accesses of one language that get another name.
 const CHANGED: usize = 2000;
+
+/// Of so many accesses one is asked for its list, in a text where another name stands there: each is a parse.
+const EACH: usize = 10;
 
 #[derive(Default)]
 struct Tally {
     accesses: usize,
     false_alarms: usize,
-    places: Vec<(PathBuf, std::ops::Range<usize>)>,
+    places: Vec<(PathBuf, Range<usize>)>,
+    /// Accesses that were asked for a list.
+    asked: usize,
+    /// By list: its length, and whether it lacks the name.
+    lists: Vec<(usize, bool)>,
+}
+
+fn lists(
+    snapshot: &Snapshot,
+    path: &Path,
+    language: Language,
+    text: &str,
+    accesses: &[Range<usize>],
+) -> Vec<(Range<usize>, Vec<String>)> {
+    let list = |range: &Range<usize>| {
+        let changed = format!("{}x{}", &text[..range.start], &text[range.end..]);
+        let tree = syntax::parse_str(language, &changed)?;
+        Some((range.clone(), snapshot.members_at(path, &changed, &tree, range.start)?))
+    };
+    accesses.iter().step_by(EACH).filter_map(list).collect()
 }
 
 fn main() {
@@ -54,6 +78,16 @@ fn main() {
                 missing.type_name
             );
         }
+        tally.asked += check.known.len().div_ceil(EACH);
+        for (range, listed) in lists(&snapshot, &path, language, &text, &check.known) {
+            let name = &text[range.clone()];
+            let lacks = !listed.iter().any(|other| other == name);
+            if lacks {
+                let line = text[..range.start].matches('\n').count() + 1;
+                println!("not listed {}:{line} {name}", path.display());
+            }
+            tally.lists.push((listed.len(), lacks));
+        }
         tally.places.extend(check.known.into_iter().map(|range| (path.clone(), range)));
     }
     let mut random: u64 = 1;
@@ -86,6 +120,15 @@ fn main() {
             wrong += 1;
             found += usize::from(!check.missing.is_empty());
         }
+        let mut lengths: Vec<usize> = tally.lists.iter().map(|(length, _)| *length).collect();
+        lengths.sort_unstable();
+        println!(
+            "{name}: {} lists for {} accesses looked at, {} names in the middle one, {} lack the name",
+            lengths.len(),
+            tally.asked,
+            lengths.get(lengths.len() / 2).copied().unwrap_or(0),
+            tally.lists.iter().filter(|(_, lacks)| *lacks).count()
+        );
         let false_alarms = tally.false_alarms as f64 / tally.accesses.max(1) as f64;
         let detected = found as f64 / wrong.max(1) as f64;
         println!(

@@ -7,6 +7,7 @@ use std::{ops::Range, path::Path};
 
 use tree_sitter::{Node, Tree};
 
+mod list;
 mod receiver;
 
 use crate::{

@@ -9,6 +9,7 @@ pub mod explain;
 mod flight;
 pub mod line_tokens;
 pub mod lines;
+mod member_list;
 pub mod postprocess;
 pub mod prompt;
 pub mod reuse;
@@ -40,6 +41,7 @@ use answer::{Answer, Fitted};
 use explain::{Explain, Explained, Source, Stop};
 use flight::{Demand, Pilot};
 use line_tokens::LineTokens;
+use member_list::MemberList;
 use postprocess::{Around, Known, Step, is_sound, postprocess};
 use prompt::{Prompt, Shown};
 use shape::Shape;
@@ -129,6 +131,8 @@ struct Prepared {
     prompt: Prompt,
     /// What the answer may close; `None` where that is not sure.
     closers: Option<Closers>,
+    /// What the answer begins with; `None` where that is not sure.
+    members: Option<MemberList>,
     explain: Explain,
 }
 
@@ -377,7 +381,15 @@ impl Completer {
                     }
                     _ => None,
                 };
-                Layout::Model(Box::new(Prepared { site, shape, prompt, closers, explain }))
+                let mut prepared = Prepared { site, shape, prompt, closers, members: None, explain };
+                if prepared.prompt.style == PromptStyle::Fim {
+                    let around = prepared.around(&ask.config, Stop::Cancelled);
+                    let members = member_list::at_cursor(&prepared.site, &around, &self.workspace.snapshot());
+                    prepared.explain.members = members.as_ref().map(|members| members.names.len());
+                    prepared.members = members;
+                }
+                prepared.explain.milliseconds.members = clock.lap();
+                Layout::Model(Box::new(prepared))
             }
             Err(problem) => {
                 explain.outcome = format!("nothing: {problem}");
@@ -426,7 +438,7 @@ impl Completer {
     }
 
     fn request(&self, ask: &Ask, prepared: &Prepared, number: usize) -> Request {
-        let Prepared { prompt, closers, .. } = prepared;
+        let Prepared { prompt, closers, members, .. } = prepared;
         let answer = prompt::budgets(&ask.config, self.context_length).answer;
         Request {
             prompt: prompt.tokens.clone(),
@@ -438,7 +450,12 @@ impl Completer {
             sampling: sampling(number),
             stop_tokens: prompt.stop_tokens.clone(),
             stop_texts: prompt.stop_texts.clone(),
-            constraint: (!prompt.literal.is_empty()).then(|| Constraint::literal(&prompt.literal)),
+            constraint: match members {
+                Some(members) => {
+                    Some(Constraint::literal(&prompt.literal).completing(&members.typed, &members.names))
+                }
+                None => (!prompt.literal.is_empty()).then(|| Constraint::literal(&prompt.literal)),
+            },
             closers: closers.clone(),
             beams: if number == 0 { self.beams(&ask.config, prepared) } else { 1 },
             priority: ask.priority,
@@ -574,6 +591,7 @@ impl Completer {
             window_ms = stages.window,
             context_ms = stages.context,
             prompt_ms = stages.prompt,
+            members_ms = stages.members,
             queue_ms = stages.queue,
             prefill_ms = stages.prefill,
             decode_ms = stages.decode,

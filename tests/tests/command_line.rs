@@ -88,6 +88,29 @@ fn json_has_items_and_explain_with_every_figure() {
 }
 
 #[test]
+fn a_member_is_one_that_its_type_has() {
+    const SHOP: &str = "class Basket:\n    def __init__(self, owner):\n        self.owner = owner\n\n    def \
+                        weigh_parcels(self):\n        return 3\n";
+    // What is typed last, whether the type is known there, and the names that it has.
+    for (typed, is_known, names) in [
+        ("amount = basket.", true, &["owner", "weigh_parcels", "check", "__init__"][..]),
+        // What is assigned to may be new.
+        ("basket.", false, &[]),
+        ("return basket.weigh_", true, &["parcels"]),
+    ] {
+        let head = "from shop import Basket\n\n\ndef check(name: str):\n    basket = Basket(name)\n";
+        let project = Project::new(&format!("//- shop.py\n{SHOP}//- app.py\n{head}    {typed}\n"));
+        let place = format!("{}:6:{}", project.path("app.py").display(), 5 + typed.len());
+        let answer: Value =
+            serde_json::from_slice(&lacuna(&["complete", &place, "--json"]).stdout).expect("JSON");
+        let explain = &answer["explain"];
+        assert_eq!(explain["members"].is_u64(), is_known, "{typed}: {explain}");
+        let raw = explain["raw"].as_str().unwrap_or_default();
+        assert!(!is_known || names.iter().any(|name| raw.starts_with(name)), "{typed}: {raw:?}");
+    }
+}
+
+#[test]
 fn standard_input_is_the_text_and_the_file_need_not_exist() {
     let project = Project::new("//- a.py\nx = 1\n");
     let place = format!("{}:1:8", project.path("new.py").display());

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::support::Fixture;
-use lacuna_indexer::{Located, Member};
+use lacuna_indexer::{Language, Located, Member, syntax};
 
 struct Tally {
     cases: usize,
@@ -110,5 +110,65 @@ export class Other extends Elsewhere { }
             Member::Unknown => "unknown",
         };
         assert_eq!(found, expected, "{file}: {type_name}.{name}");
+    }
+}
+
+#[test]
+fn a_list_has_all_names_that_may_stand_at_the_cursor() {
+    let files = r#"
+//- base.py
+class Base:
+    def save(self): ...
+class Odd(External): ...
+class Dynamic:
+    def __getattr__(self, name): ...
+//- stock.py
+from base import Base, Odd, Dynamic
+class Stock(Base):
+    name: str
+    def __init__(self): self.count = 0
+class Late(Stock):
+    def late(self): ...
+//- shape.ts
+export class Shape { constructor(readonly origin: string) {} area(): number { return 1; } }
+"#;
+    // What is typed in `main.py`, or in `main.ts` after an import of the shape, and some of the names; nothing where it is not sure.
+    let cases: &[(&str, &str, &[&str])] = &[
+        (
+            "py",
+            "from stock import Stock\ndef f(a: Stock):\n    return a.$0\n",
+            &["save", "name", "count", "late"],
+        ),
+        ("py", "from stock import Stock\ndef f():\n    a = Stock()\n    return a.na$0\n", &["name"]),
+        (
+            "py",
+            "from stock import Stock\ndef f(a: Stock):\n    print(a.extra)\n    return a.$0\n",
+            &["extra"],
+        ),
+        ("py", "class Own:\n    def one(self): return self.$0\n    def two(self): ...\n", &["one", "two"]),
+        ("py", "from stock import Stock\ndef f(a: Stock):\n    a = g()\n    return a.$0\n", &[]),
+        ("py", "from base import Odd\ndef f(a: Odd):\n    return a.$0\n", &[]),
+        ("py", "from base import Dynamic\ndef f(a: Dynamic):\n    return a.$0\n", &[]),
+        ("py", "def f(a):\n    return a.$0\n", &[]),
+        ("py", "def f(a):\n    return $0\n", &[]),
+        (
+            "ts",
+            "import { Shape } from './shape';\nfunction f(a: Shape) { return a.$0; }\n",
+            &["origin", "area", "toString"],
+        ),
+        ("ts", "function f(a: string) { return a.$0; }\n", &[]),
+    ];
+    for (suffix, marked, expected) in cases {
+        let fixture = Fixture::new(&format!("{files}//- main.{suffix}\n{marked}"));
+        let (path, offset) = fixture.cursor.as_ref().unwrap();
+        let text = marked.replace("$0", "x");
+        let tree = syntax::parse_str(Language::from_path(path).unwrap(), &text).unwrap();
+        let found = fixture.workspace.snapshot().members_at(path, &text, &tree, *offset);
+        assert_eq!(found.is_some(), !expected.is_empty(), "{marked:?}: {found:?}");
+        let found = found.unwrap_or_default();
+        for name in *expected {
+            assert!(found.iter().any(|other| other == name), "{marked:?}: {name} is not in {found:?}");
+        }
+        assert!(!found.iter().any(|name| name == "x"), "{marked:?}: the placeholder is in {found:?}");
     }
 }

@@ -49,6 +49,8 @@ pub struct Explain {
     pub cached_tokens: Option<usize>,
     /// Why it did not have more of them; `null` when it lacked only what was typed since.
     pub cache_miss: Option<CacheMiss>,
+    /// Names of which one had to come first, where the cursor is at a member of a type that is known.
+    pub members: Option<usize>,
     pub generated_tokens: usize,
     /// Answers that the engine followed side by side.
     pub beams: Option<usize>,
@@ -112,6 +114,7 @@ pub struct Stages {
     pub window: f64,
     pub context: f64,
     pub prompt: f64,
+    pub members: f64,
     pub queue: f64,
     pub prefill: f64,
     pub decode: f64,

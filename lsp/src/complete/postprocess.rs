@@ -88,10 +88,11 @@ const STEPS: &[(&str, StepFunction)] = &[
     ("worth showing", worth_showing),
 ];
 
-pub use members::Known;
+pub use members::{Known, TRUSTED};
 /// Whether a stream of several lines may be stopped: what follows would be cut anyway.
 pub use repetition::is_looping;
 pub use scope::is_over;
+pub use valid::with as with_text;
 
 /// All steps in order. An empty text means that nothing is worth showing.
 pub fn postprocess(raw: &str, around: &Around<'_>) -> (String, Vec<Step>) {

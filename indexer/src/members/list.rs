@@ -1,0 +1,98 @@
+//! All names that may stand at an access, where its receiver's type is known as a whole.
+
+use std::path::Path;
+
+use tree_sitter::Tree;
+
+use super::{MAX_BASES, has_local_subclass, is_closed, known, receiver};
+use crate::{
+    Snapshot,
+    imports::Importer,
+    index::SymbolId,
+    language::Family,
+    resolve::{self, Resolver},
+    words::words,
+};
+
+/// What every value has in TypeScript, or every class as a function; not to be told from the declarations.
+const UNIVERSAL: [&str; 8] =
+    ["constructor", "toString", "valueOf", "hasOwnProperty", "prototype", "name", "length", "call"];
+/// Longer lists leave so much open that they are not worth their time.
+const MOST_NAMES: usize = 2000;
+
+impl Snapshot {
+    /// The names that may stand where one stands at `offset` of a text, as the name of a member: those of its receiver's type,
+    /// of the types above and below it, what the text itself asks of the receiver's name, and its functions. `None` where the type is not known
+    /// or may have others. The file at `path` may come to have the text, whose tree is `tree`.
+    pub fn members_at(&self, path: &Path, text: &str, tree: &Tree, offset: usize) -> Option<Vec<String>> {
+        let path = crate::index::normalize(path);
+        let file = self.file_by_path(&path).and_then(|id| self.file(id))?;
+        let symbols = file.symbols.as_ref()?;
+        let family = file.language.family();
+        if !matches!(family, Family::Python | Family::EcmaScript) {
+            return None;
+        }
+        let name = tree.root_node().named_descendant_for_byte_range(offset, offset)?;
+        let access = receiver::access(name.parent()?).filter(|access| access.name.id() == name.id())?;
+        let written = receiver::receiver(family, text, &access)?;
+        let resolver = Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
+        let types = known(resolver.name(written)).filter(|types| types.len() == 1)?;
+        if has_local_subclass(text, written) {
+            return None;
+        }
+        let mut names = Vec::new();
+        for subtype in self.subtypes(types[0])? {
+            self.add_members(subtype, &mut names)?;
+        }
+        if names.is_empty() {
+            return None;
+        }
+        if family == Family::EcmaScript {
+            names.extend(UNIVERSAL.map(str::to_owned));
+        }
+        // While a line is typed, what the index saw of the class around it may be in pieces.
+        let asked = &text[access.receiver.byte_range()];
+        let is_said = |start: usize| {
+            let before = &text[..start];
+            start != access.name.start_byte()
+                && (before.ends_with("def ")
+                    || before.strip_suffix('.').is_some_and(|end| end.ends_with(asked)))
+        };
+        names.extend(words(text).filter(|word| is_said(word.start)).map(|word| word.text.to_owned()));
+        names.sort_unstable();
+        names.dedup();
+        (names.len() <= MOST_NAMES).then_some(names)
+    }
+
+    /// Adds what a type and those above it have; `None` where that is not all.
+    fn add_members(&self, id: SymbolId, names: &mut Vec<String>) -> Option<()> {
+        let mut pending = vec![id];
+        let mut seen: Vec<SymbolId> = Vec::new();
+        while let Some(id) = pending.pop() {
+            if seen.contains(&id) {
+                continue;
+            }
+            seen.push(id);
+            // Of any name that is not special.
+            if seen.len() >= MAX_BASES || !is_closed(self, id, "") {
+                return None;
+            }
+            let members = resolve::members(self, id);
+            names.extend(members.iter().filter_map(|member| {
+                self.symbol(*member).map(|(_, symbols, symbol)| symbols.name(symbol).to_owned())
+            }));
+            let (file, symbols, _) = self.symbol(id)?;
+            let resolver =
+                Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
+            for base in symbols.bases_of(id.symbol) {
+                let base = base.rsplit('.').next().unwrap_or(base);
+                match known(resolver.name(base)) {
+                    Some(ids) if ids.len() == 1 && ids[0] != id => pending.extend(ids),
+                    _ if base == "object" => {}
+                    _ => return None,
+                }
+            }
+        }
+        Some(())
+    }
+}
