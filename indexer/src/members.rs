@@ -177,15 +177,15 @@ impl Snapshot {
         let says = |id: &SymbolId| {
             self.symbol(*id).is_some_and(|(file, symbols, _)| *file.path != *own && symbols.has_word(hash))
         };
-        let Some(subtypes) = self.subtypes(id) else { return true };
+        let Some(subtypes) = self.subtypes(id, MAX_SUBTYPES) else { return true };
         subtypes.into_iter().any(|subtype| {
             !matches!(self.find_in_type(subtype, name), Found::Missing)
                 || self.supertypes(subtype).iter().any(says)
         })
     }
 
-    /// A type and those below it; `None` where there are too many.
-    fn subtypes(&self, id: SymbolId) -> Option<Vec<SymbolId>> {
+    /// A type and those below it; `None` where there are more than `most`.
+    fn subtypes(&self, id: SymbolId, most: usize) -> Option<Vec<SymbolId>> {
         let mut found = vec![id];
         let mut at = 0;
         while let Some(id) = found.get(at).copied() {
@@ -208,7 +208,7 @@ impl Snapshot {
                         found.push(subtype);
                     }
                 }
-                if found.len() > MAX_SUBTYPES {
+                if found.len() > most {
                     return None;
                 }
             }

@@ -17,6 +17,8 @@ use crate::{
 /// What every value has in TypeScript, or every class as a function; not to be told from the declarations.
 const UNIVERSAL: [&str; 8] =
     ["constructor", "toString", "valueOf", "hasOwnProperty", "prototype", "name", "length", "call"];
+/// Types below one whose values are listed: for each, all files are asked whether they name it, while somebody waits.
+const MOST_SUBTYPES: usize = 8;
 /// Longer lists leave so much open that they are not worth their time.
 const MOST_NAMES: usize = 2000;
 
@@ -41,7 +43,8 @@ impl Snapshot {
             return None;
         }
         let mut names = Vec::new();
-        for subtype in self.subtypes(types[0])? {
+        self.add_members(types[0], &mut names)?;
+        for subtype in self.subtypes(types[0], MOST_SUBTYPES)?.into_iter().skip(1) {
             self.add_members(subtype, &mut names)?;
         }
         if names.is_empty() {
