@@ -63,6 +63,22 @@ const MIN_NAME_LENGTH: usize = 2;
 const MAX_SUBTYPES: usize = 200;
 const MAX_ACCESSES: usize = 4000;
 
+/// What every value has in TypeScript, and every class as a function: no declaration says it.
+const UNIVERSAL: [&str; 12] = [
+    "constructor",
+    "toString",
+    "valueOf",
+    "hasOwnProperty",
+    "toLocaleString",
+    "isPrototypeOf",
+    "prototype",
+    "name",
+    "length",
+    "call",
+    "apply",
+    "bind",
+];
+
 enum Found {
     Exists(SymbolId),
     Missing,
@@ -145,17 +161,14 @@ impl Snapshot {
                 continue;
             }
             left -= 1;
-            let Some(written) = receiver::receiver(file.language.family(), text, &access) else { continue };
-            let Some(types) = known(resolver.name(written)).filter(|types| types.len() == 1) else {
-                continue;
-            };
+            let Some((written, id)) = type_of(&resolver, text, &access) else { continue };
             let name = &text[access.name.byte_range()];
-            let found = self.find_in_type(types[0], name);
+            let found = self.find_in_type(id, name);
             let is_missing = matches!(found, Found::Missing)
                 && name.len() >= MIN_NAME_LENGTH
                 && name.bytes().all(is_word)
                 && !has_local_subclass(text, written)
-                && !self.may_have(types[0], name, &path)
+                && !self.may_have(id, name, &path)
                 && !is_said_elsewhere(text, access.name.start_byte(), name);
             if is_missing || matches!(found, Found::Exists(_)) {
                 check.known.push(access.name.byte_range());
@@ -247,25 +260,43 @@ impl Snapshot {
                 continue;
             }
             seen.push(id);
-            let Some((file, symbols, symbol)) = self.symbol(id) else { continue };
             for member in resolve::members(self, id) {
                 if self.symbol(member).is_some_and(|(_, symbols, symbol)| symbols.name(symbol) == name) {
                     return Found::Exists(member);
                 }
             }
-            complete &= seen.len() < MAX_BASES && is_closed(self, id, name);
-            let resolver =
-                Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
-            for base in symbols.bases_of(id.symbol) {
-                let base = base.rsplit('.').next().unwrap_or(base);
-                match known(resolver.name(base)) {
-                    Some(ids) if ids.len() == 1 && ids[0] != id => pending.extend(ids),
-                    _ => complete &= base == "object" && symbol.kind == SymbolKind::Class,
-                }
-            }
+            let (bases, is_all) = self.bases(id);
+            complete &= seen.len() < MAX_BASES && is_closed(self, id, name) && is_all;
+            pending.extend(bases);
         }
         if complete { Found::Missing } else { Found::Unknown }
     }
+
+    /// The supertypes that a type names, and whether all of them are known.
+    fn bases(&self, id: SymbolId) -> (Vec<SymbolId>, bool) {
+        let Some((file, symbols, symbol)) = self.symbol(id) else { return (Vec::new(), false) };
+        let resolver = Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
+        let (mut bases, mut is_all) = (Vec::new(), true);
+        for base in symbols.bases_of(id.symbol) {
+            let base = base.rsplit('.').next().unwrap_or(base);
+            match known(resolver.name(base)) {
+                Some(ids) if ids.len() == 1 && ids[0] != id => bases.extend(ids),
+                _ => is_all &= base == "object" && symbol.kind == SymbolKind::Class,
+            }
+        }
+        (bases, is_all)
+    }
+}
+
+/// The type of an access's receiver, as it is written and as it is defined, where there is one definition.
+fn type_of<'a>(
+    resolver: &Resolver<'_>,
+    text: &'a str,
+    access: &receiver::Access<'_>,
+) -> Option<(&'a str, SymbolId)> {
+    let written = receiver::receiver(resolver.importer.language.family(), text, access)?;
+    let types = known(resolver.name(written)).filter(|types| types.len() == 1)?;
+    Some((written, types[0]))
 }
 
 /// Whether a class within a function, which the index does not know, may be derived from `name`.
@@ -314,16 +345,11 @@ fn is_closed(snapshot: &Snapshot, id: SymbolId, name: &str) -> bool {
                 && !resolve::members(snapshot, id).iter().any(dynamic)
         }
         Family::EcmaScript => {
-            let inherited =
-                ["constructor", "toString", "valueOf", "hasOwnProperty", "toLocaleString", "isPrototypeOf"];
-            // The class itself is a function.
-            let of_functions = ["prototype", "name", "length", "call", "apply", "bind"];
             // Interfaces merge, and plain JavaScript adds members anywhere.
             let is_typescript = matches!(file.language, crate::Language::TypeScript | crate::Language::Tsx);
             is_typescript
                 && symbol.kind == SymbolKind::Class
-                && !inherited.contains(&name)
-                && !of_functions.contains(&name)
+                && !UNIVERSAL.contains(&name)
                 && !head.contains('@')
         }
         // Extension methods, traits, preprocessor and inherited universal members: not known to be closed.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use tree_sitter::Tree;
 
-use super::{MAX_BASES, has_local_subclass, is_closed, known, receiver};
+use super::{MAX_BASES, UNIVERSAL, has_local_subclass, is_closed, receiver, type_of};
 use crate::{
     Snapshot,
     imports::Importer,
@@ -14,9 +14,6 @@ use crate::{
     words::words,
 };
 
-/// What every value has in TypeScript, or every class as a function; not to be told from the declarations.
-const UNIVERSAL: [&str; 8] =
-    ["constructor", "toString", "valueOf", "hasOwnProperty", "prototype", "name", "length", "call"];
 /// Types below one whose values are listed: for each, all files are asked whether they name it, while somebody waits.
 const MOST_SUBTYPES: usize = 8;
 /// Longer lists leave so much open that they are not worth their time.
@@ -24,8 +21,8 @@ const MOST_NAMES: usize = 2000;
 
 impl Snapshot {
     /// The names that may stand where one stands at `offset` of a text, as the name of a member: those of its receiver's type,
-    /// of the types above and below it, what the text itself asks of the receiver's name, and its functions. `None` where the type is not known
-    /// or may have others. The file at `path` may come to have the text, whose tree is `tree`.
+    /// of the types above and below it, what the text itself asks of the receiver's name, and its functions. `None` where
+    /// the type is not known or may have others. The file at `path` may come to have the text, whose tree is `tree`.
     pub fn members_at(&self, path: &Path, text: &str, tree: &Tree, offset: usize) -> Option<Vec<String>> {
         let path = crate::index::normalize(path);
         let file = self.file_by_path(&path).and_then(|id| self.file(id))?;
@@ -36,15 +33,14 @@ impl Snapshot {
         }
         let name = tree.root_node().named_descendant_for_byte_range(offset, offset)?;
         let access = receiver::access(name.parent()?).filter(|access| access.name.id() == name.id())?;
-        let written = receiver::receiver(family, text, &access)?;
         let resolver = Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
-        let types = known(resolver.name(written)).filter(|types| types.len() == 1)?;
+        let (written, id) = type_of(&resolver, text, &access)?;
         if has_local_subclass(text, written) {
             return None;
         }
         let mut names = Vec::new();
-        self.add_members(types[0], &mut names)?;
-        for subtype in self.subtypes(types[0], MOST_SUBTYPES)?.into_iter().skip(1) {
+        self.add_members(id, &mut names)?;
+        for subtype in self.subtypes(id, MOST_SUBTYPES)?.into_iter().skip(1) {
             self.add_members(subtype, &mut names)?;
         }
         if names.is_empty() {
@@ -84,17 +80,11 @@ impl Snapshot {
             names.extend(members.iter().filter_map(|member| {
                 self.symbol(*member).map(|(_, symbols, symbol)| symbols.name(symbol).to_owned())
             }));
-            let (file, symbols, _) = self.symbol(id)?;
-            let resolver =
-                Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
-            for base in symbols.bases_of(id.symbol) {
-                let base = base.rsplit('.').next().unwrap_or(base);
-                match known(resolver.name(base)) {
-                    Some(ids) if ids.len() == 1 && ids[0] != id => pending.extend(ids),
-                    _ if base == "object" => {}
-                    _ => return None,
-                }
+            let (bases, is_all) = self.bases(id);
+            if !is_all {
+                return None;
             }
+            pending.extend(bases);
         }
         Some(())
     }

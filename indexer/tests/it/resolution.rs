@@ -9,6 +9,16 @@ use std::path::Path;
 use crate::support::Fixture;
 use lacuna_indexer::{Language, Located, Member, syntax};
 
+/// A class that is known as a whole, and two that are not.
+const BASES: &str = "\
+//- base.py
+class Base:
+    def save(self): ...
+class Odd(External): ...
+class Dynamic:
+    def __getattr__(self, name): ...
+";
+
 struct Tally {
     cases: usize,
     wrong: Vec<String>,
@@ -66,14 +76,7 @@ fn names_resolve_to_their_definitions() {
 
 #[test]
 fn members_are_missing_only_where_everything_is_known() {
-    let fixture = Fixture::new(
-        r#"
-//- base.py
-class Base:
-    def save(self): ...
-class Odd(External): ...
-class Dynamic:
-    def __getattr__(self, name): ...
+    let files = r#"
 //- main.py
 from base import Base, Odd, Dynamic
 class Stock(Base):
@@ -83,8 +86,8 @@ class Twice(Stock): ...
 export class Shape { constructor(readonly origin: string, private readonly scale: number) {} area(): number { return 1; } }
 export class Square extends Shape { side = 1; }
 export class Other extends Elsewhere { }
-"#,
-    );
+"#;
+    let fixture = Fixture::new(&format!("{BASES}{files}"));
     let snapshot = fixture.workspace.snapshot();
     let root = fixture.workspace.roots()[0].clone();
     for (file, type_name, name, expected) in [
@@ -116,12 +119,6 @@ export class Other extends Elsewhere { }
 #[test]
 fn a_list_has_all_names_that_may_stand_at_the_cursor() {
     let files = r#"
-//- base.py
-class Base:
-    def save(self): ...
-class Odd(External): ...
-class Dynamic:
-    def __getattr__(self, name): ...
 //- stock.py
 from base import Base, Odd, Dynamic
 class Stock(Base):
@@ -157,9 +154,14 @@ export class Shape { constructor(readonly origin: string) {} area(): number { re
             &["origin", "area", "toString"],
         ),
         ("ts", "function f(a: string) { return a.$0; }\n", &[]),
+        (
+            "ts",
+            "class Own { #hidden = 1; shown = 2; sum() { return this.$0; } }\n",
+            &["#hidden", "shown", "bind"],
+        ),
     ];
     for (suffix, marked, expected) in cases {
-        let fixture = Fixture::new(&format!("{files}//- main.{suffix}\n{marked}"));
+        let fixture = Fixture::new(&format!("{BASES}{files}//- main.{suffix}\n{marked}"));
         let (path, offset) = fixture.cursor.as_ref().unwrap();
         let text = marked.replace("$0", "x");
         let tree = syntax::parse_str(Language::from_path(path).unwrap(), &text).unwrap();

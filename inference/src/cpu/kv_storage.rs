@@ -123,13 +123,12 @@ impl KvStorage {
 
     /// Where a layer's new keys and values go.
     pub fn writer(&mut self, layer: usize) -> KvWriter<'_> {
+        // A mapping is never empty, the storage may be.
+        let length = self.byte_length();
+        let bytes = &mut self.bytes[..length];
         let elements = match self.precision {
-            KvPrecision::F16 => Elements::F16(SharedMut::new(bytemuck::cast_slice_mut(
-                &mut self.bytes[..self.shape.blocks * self.shape.block_length() * size_of::<f16>()],
-            ))),
-            KvPrecision::F32 => Elements::F32(SharedMut::new(bytemuck::cast_slice_mut(
-                &mut self.bytes[..self.shape.blocks * self.shape.block_length() * size_of::<f32>()],
-            ))),
+            KvPrecision::F16 => Elements::F16(SharedMut::new(bytemuck::cast_slice_mut(bytes))),
+            KvPrecision::F32 => Elements::F32(SharedMut::new(bytemuck::cast_slice_mut(bytes))),
         };
         KvWriter { shape: self.shape, layer, elements }
     }

@@ -1,7 +1,7 @@
 //! The names that the engine may write after a dot, where the index knows all that the receiver's type has.
 //!
-//! Only in the languages in which post-processing would cut any other name, and not where a statement begins: what is assigned
-//! to may come to be by that.
+//! Only in the languages in which the member check is trusted, and not where a statement begins: what is assigned to may come
+//! to be by that.
 
 use lacuna_indexer::Snapshot;
 
