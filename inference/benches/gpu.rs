@@ -234,24 +234,34 @@ fn model(index: usize, path: &Path, times: Times) -> Outcome<usize> {
     Ok(failures)
 }
 
-/// Median times of steps as greedy requests take them, one line a depth.
+/// Median times of steps as greedy requests take them: of one sequence by depth and rows, and of several with a row each.
 fn choosing_steps(model: &Model, gpu: &mut CudaRunner) -> Outcome<()> {
     let vocabulary = model.config().vocabulary;
-    for depth in [512, 2048, 8192] {
+    for depth in [512, 1200, 2000, 4000, 8192] {
         let mut line = format!("choose      depth {depth}:");
         for rows in [1, 2, 4, 8, 16] {
             let batch = step(vec![entry(tokens(rows, 1, vocabulary), depth, 0, 0..rows)]);
-            let mut times = Vec::new();
-            for _ in 0..41 {
-                let start = Instant::now();
-                gpu.choose(&batch, &|| false)?;
-                times.push(milliseconds(start.elapsed()));
-            }
-            line += &format!(" {rows} rows {:.3} ms;", median(times));
+            line += &format!(" {rows} rows {:.3} ms;", time_choice(gpu, &batch)?);
         }
         println!("{line}");
     }
+    let mut line = "choose      depth 512:".to_owned();
+    for streams in [2, 4, 8, 16] {
+        let entries = (0..streams).map(|s| entry(tokens(1, s, vocabulary), 512, s * 36, 0..1)).collect();
+        line += &format!(" {streams} sequences {:.3} ms;", time_choice(gpu, &step(entries))?);
+    }
+    println!("{line}");
     Ok(())
+}
+
+fn time_choice(gpu: &mut CudaRunner, batch: &Batch) -> Outcome<f64> {
+    let mut times = Vec::new();
+    for _ in 0..41 {
+        let start = Instant::now();
+        gpu.choose(batch, &|| false)?;
+        times.push(milliseconds(start.elapsed()));
+    }
+    Ok(median(times))
 }
 
 fn prompts(model: &Model, gpu: &mut CudaRunner) -> Outcome<()> {

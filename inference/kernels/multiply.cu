@@ -179,13 +179,20 @@ __device__ __forceinline__ void multiply_part(const MultiplyParams& p, const Par
     u32 weights_at = 0, weights_left = loads ? end - begin : 0;
     const SharedAddress ring_to = shared_address(shared) + warp * RING_BYTES + lane * 16;
     const u8* weights = part.weights + ((u64)(loads ? own_tile : 0) * steps + begin) * TILE::BYTES + lane * 16;
+    // Weights of few rows, read by one block. Keys, values and instructions then stay in the device's cache from step to step.
+    const CachePolicy policy = read_once();
     auto load_weights = [&] {
         constexpr u32 COPIES = TILE::BYTES / 16;
         if (weights_left > 0) {
             weights_left--;
 #pragma unroll
             for (u32 i = 0; i < COPIES; i += 32)
-                if (i + 32 <= COPIES || lane < COPIES - i) copy_async_16(ring_to + weights_at + i * 16, weights + i * 16);
+                if (i + 32 <= COPIES || lane < COPIES - i) {
+                    if constexpr (TOKENS <= 32)
+                        copy_async_16(ring_to + weights_at + i * 16, weights + i * 16, policy);
+                    else
+                        copy_async_16(ring_to + weights_at + i * 16, weights + i * 16);
+                }
         }
         weights += TILE::BYTES;
         weights_at = weights_at == RING_BYTES - TILE::BYTES ? 0 : weights_at + TILE::BYTES;

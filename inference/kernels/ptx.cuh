@@ -88,6 +88,17 @@ __device__ __forceinline__ void copy_async_16(SharedAddress to, const void* glob
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
 }
 
+// Says that what is read will not be read again soon, so that it displaces nothing else from the device's cache.
+typedef u64 CachePolicy;
+__device__ __forceinline__ CachePolicy read_once() {
+    CachePolicy policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+__device__ __forceinline__ void copy_async_16(SharedAddress to, const void* global, CachePolicy policy) {
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(to), "l"(global), "l"(policy) : "memory");
+}
+
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 
 // Waits until at most PENDING of this thread's groups of copies are unfinished.
@@ -133,14 +144,24 @@ __device__ __forceinline__ u32 cluster_rank() {
     asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
     return rank;
 }
-// All threads of all blocks arrive, then wait: what was written to shared memory before is seen after.
-__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+// All threads of all blocks arrive, then wait: what a block made known of its barriers before is known after.
+__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
 __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-// To the place in block `rank` that `to` is in this one.
-__device__ __forceinline__ void store_in_block(SharedAddress to, u32 rank, float value) {
-    asm volatile(
-        "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; st.shared::cluster.f32 [there], %2; }" ::"r"(to),
-        "r"(rank), "f"(value)
-        : "memory");
+// The place in block `rank` that `at` is in this one.
+__device__ __forceinline__ SharedAddress in_block(SharedAddress at, u32 rank) {
+    SharedAddress there;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(there) : "r"(at), "r"(rank));
+    return there;
+}
+// Stores in another block, whose barrier counts the bytes: no fence, unlike with a barrier of the cluster.
+__device__ __forceinline__ void store_async(SharedAddress there, float value, SharedAddress barrier) {
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.f32 [%0], %1, [%2];" ::"r"(there), "f"(value),
+                 "r"(barrier)
+                 : "memory");
+}
+__device__ __forceinline__ void store_async(SharedAddress there, float first, float second, SharedAddress barrier) {
+    asm volatile("st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.f32 [%0], {%1, %2}, [%3];" ::"r"(there),
+                 "f"(first), "f"(second), "r"(barrier)
+                 : "memory");
 }
 #endif

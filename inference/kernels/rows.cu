@@ -1,5 +1,6 @@
 // What is done to each row between two products: embedding, normalization, gate, packing.
 #include "gate.cuh"
+#include "hopper.cuh"
 
 struct EmbedParams {
     const u8* weights;
@@ -111,58 +112,70 @@ extern "C" __global__ void __cluster_dims__(ROW_BLOCKS, 1, 1) __launch_bounds__(
     constexpr u32 ROUND_UNITS = NORMALIZE_THREADS / UNIT_QUADS, OWN_UNITS = ROUND_UNITS / ROW_BLOCKS;
     SHARED_BYTES(shared);
     __shared__ float squares[NORMALIZE_THREADS / 32];
+    __shared__ __align__(8) u64 squares_here;
+    __shared__ __align__(16) u8 nowhere[WARPS][UNIT_BYTES];
     float4* kept = (float4*)shared;
+    const Barrier barrier = shared_address(&squares_here);
     let_next_kernel_start();
+    if (threadIdx.x == 0) {
+        barrier_init(barrier, 1);
+        barriers_ready();
+        barrier_arrive_and_expect(barrier, sizeof squares);
+    }
     // A block's shared memory may be written once it runs.
     cluster_arrive();
     const u32 rank = cluster_rank(), index = blockIdx.x / ROW_BLOCKS;
     const u32 row = p.wanted ? p.wanted[index] : index, quads = p.columns / 4, units = p.out.columns / COLUMN_UNIT;
     const u32 lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     auto unit_of = [&](u32 n) { return n / OWN_UNITS * ROUND_UNITS + rank * OWN_UNITS + n % OWN_UNITS; };
-    auto weight_of = [&](u32 quad) {
-        return quad < quads ? ((const float4*)p.weight)[quad] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    };
-    u32 quad = unit_of(warp) * UNIT_QUADS + lane * 2;
-    float4 weight[2] = {weight_of(quad), weight_of(quad + 1)};
-    wait_for_previous_kernel();
     float4* residual = (float4*)(p.residual + (u64)row * p.columns);
-    float square = 0.0f;
-    u32 place = threadIdx.x;
-    for (u32 i = rank * SHARE_THREADS + threadIdx.x; i < quads; i += NORMALIZE_THREADS, place += SHARE_THREADS) {
-        float4 v = residual[i];
-        if (p.update.splits > 0) {
-            const float* const at[1] = {p.update.values + (u64)row * p.update.stride + i * 4};
-            float4 update[1];
-            read_pieces<9>(p.update, at, update);
-            add_to(v, update[0]);
-            residual[i] = v;
+    // Once for nothing, so that the instructions are at hand when the row is there: fetching them takes as long as what they
+    // do. The compiler must not write the rounds out, so it is not told where they begin.
+#pragma unroll 1
+    for (u32 round = p.columns == 0; round < 2; round++) {
+        const bool is_real = round == 1;
+        if (is_real) wait_for_previous_kernel();
+        float square = 0.0f;
+        u32 place = threadIdx.x;
+#pragma unroll 1
+        for (u32 i = rank * SHARE_THREADS + threadIdx.x; i < quads; i += NORMALIZE_THREADS, place += SHARE_THREADS) {
+            float4 v = residual[i];
+            if (p.update.splits > 0) {
+                const float* const at[1] = {p.update.values + (u64)row * p.update.stride + i * 4};
+                float4 update[1];
+                read_pieces<9>(p.update, at, update);
+                add_to(v, update[0]);
+                if (is_real) residual[i] = v;
+            }
+            kept[place] = v;
+            square = __fmaf_rn(v.x, v.x, __fmaf_rn(v.y, v.y, __fmaf_rn(v.z, v.z, __fmaf_rn(v.w, v.w, square))));
         }
-        kept[place] = v;
-        square = __fmaf_rn(v.x, v.x, __fmaf_rn(v.y, v.y, __fmaf_rn(v.z, v.z, __fmaf_rn(v.w, v.w, square))));
-    }
-    for (u32 distance = 16; distance > 0; distance /= 2) square += __shfl_xor_sync(FULL_WARP, square, distance);
-    cluster_wait();
-    if (lane < ROW_BLOCKS) store_in_block(shared_address(squares + rank * WARPS + warp), lane, square);
-    cluster_arrive();
-    cluster_wait();
-    float sum = squares[lane];
-    for (u32 distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(FULL_WARP, sum, distance);
-    const float scale = 1.0f / sqrtf(sum / (float)p.columns + p.epsilon);
-    for (u32 n = warp; unit_of(n) < units; n += WARPS) {
-        if (n != warp) {
-            quad = unit_of(n) * UNIT_QUADS + lane * 2;
-            weight[0] = weight_of(quad), weight[1] = weight_of(quad + 1);
+        for (u32 distance = 16; distance > 0; distance /= 2) square += __shfl_xor_sync(FULL_WARP, square, distance);
+        if (is_real) {
+            cluster_wait();
+            if (lane < ROW_BLOCKS)
+                store_async(in_block(shared_address(squares + rank * WARPS + warp), lane), square, in_block(barrier, lane));
+            barrier_wait(barrier, 0);
         }
-        float v[8];
+        __syncthreads();
+        float sum = squares[lane];
+        for (u32 distance = 16; distance > 0; distance /= 2) sum += __shfl_xor_sync(FULL_WARP, sum, distance);
+        const float scale = 1.0f / sqrtf(sum / (float)p.columns + p.epsilon);
+        Activations out = p.out;
+        if (!is_real) out.units = nowhere[warp], out.halves = nullptr, out.padded_rows = UNIT_ROWS;
+#pragma unroll 1
+        for (u32 n = warp; unit_of(n) < units; n += WARPS) {
+            const u32 quad = unit_of(n) * UNIT_QUADS + lane * 2;
+            float v[8];
 #pragma unroll
-        for (u32 i = 0; i < 2; i++) {
-            const float4 w = weight[i];
-            float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-            if (quad + i < quads) x = kept[n * UNIT_QUADS + lane * 2 + i];
-            v[i * 4] = x.x * (scale * w.x), v[i * 4 + 1] = x.y * (scale * w.y);
-            v[i * 4 + 2] = x.z * (scale * w.z), v[i * 4 + 3] = x.w * (scale * w.w);
+            for (u32 i = 0; i < 2; i++) {
+                float4 x = make_float4(0.0f, 0.0f, 0.0f, 0.0f), w = x;
+                if (quad + i < quads) x = kept[n * UNIT_QUADS + lane * 2 + i], w = ((const float4*)p.weight)[quad + i];
+                v[i * 4] = x.x * (scale * w.x), v[i * 4 + 1] = x.y * (scale * w.y);
+                v[i * 4 + 2] = x.z * (scale * w.z), v[i * 4 + 3] = x.w * (scale * w.w);
+            }
+            store_activations(out, is_real ? index : 0, is_real ? unit_of(n) : 0, v);
         }
-        store_activations(p.out, index, unit_of(n), v);
     }
 }
 #endif

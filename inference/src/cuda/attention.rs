@@ -5,6 +5,7 @@ use cudarc::driver::sys::CUdeviceptr;
 use super::{
     Gpu, GpuError,
     buffers::Buffer,
+    few_rows::FewRows,
     kernels::HEAD_DIMENSIONS,
     params::{
         Activations, AttendParams, CopyPagesParams, MergeParams, PackParams, Partial, RotateAttendParams,
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{kv_cache::BLOCK_SIZE, scheduler::BlockCopy};
 
-/// Warps of an attention block, as in `attention.cu`; so many chunks are a span.
+/// Warps of an attention block, as in `attention.cu`.
 const WARPS: usize = 4;
 /// Heads of a block of `rotate`.
 const ROTATE_HEADS: usize = 4;
@@ -60,7 +61,7 @@ impl AttentionShape {
         self.page_bytes() * 2 * self.layers
     }
 
-    fn group(&self) -> usize {
+    pub fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 }
@@ -160,7 +161,7 @@ impl AttentionScratch {
 
     /// Whether the step's attention is spread over chunks.
     fn uses_chunks(gpu: &Gpu, shape: &AttentionShape, step: &Step) -> bool {
-        let bytes = step.chunks.div_ceil(WARPS) * step.rows * shape.heads * shape.dimension * 4;
+        let bytes = step.spans() * step.rows * shape.heads * shape.dimension * 4;
         let busy = step.tile_count * shape.kv_heads >= WARPS_PER_MULTIPROCESSOR * gpu.multiprocessors;
         bytes <= SPAN_BYTES && !busy
     }
@@ -170,7 +171,7 @@ impl AttentionScratch {
         self.turns.reserve(gpu, "attention", step.rows * shape.dimension / 2 * 8)?;
         self.query.reserve(gpu, "attention", step.rows * width * 2)?;
         if Self::uses_chunks(gpu, shape, step) {
-            let states = step.chunks.div_ceil(WARPS) * step.rows * shape.heads;
+            let states = step.spans() * step.rows * shape.heads;
             self.span_sums.reserve(gpu, "attention", states * shape.dimension * 4)?;
             self.span_weights.reserve(gpu, "attention", states * 8)
         } else {
@@ -262,10 +263,20 @@ impl AttentionScratch {
         };
         let width = shape.heads * shape.dimension;
         let threads = 32 * WARPS as u32;
+        let few_rows = by_chunks.then(|| FewRows::of(shape, step, gpu.multiprocessors)).flatten();
         // SAFETY: the caller's promise; the scratch was sized by `reserve` for this step.
         unsafe {
-            let spans = [step.tile_count, shape.kv_heads, step.chunks.div_ceil(WARPS)];
-            if Self::rotates(gpu, shape, step) {
+            let spans = [step.tile_count, shape.kv_heads, step.spans()];
+            if let Some((kernels, few_rows)) = gpu.kernels.attend_few.as_ref().zip(few_rows) {
+                let attend = AttendParams { tiles: at.section(step.row_tiles), ..attend };
+                let params = few_rows.params(shape, step, rotate, attend, out);
+                let shared_bytes = few_rows.shared_bytes(shape.dimension, step.chunks);
+                let function = &few_rows.kernels(kernels)[variant];
+                gpu.launch(function, few_rows.grid(shape, step), few_rows.threads(), shared_bytes, &params)?;
+                if let FewRows::Clusters { .. } = few_rows {
+                    return Ok(());
+                }
+            } else if Self::rotates(gpu, shape, step) {
                 let params = RotateAttendParams { rotate, attend };
                 gpu.launch(&gpu.kernels.rotate_attend[variant], spans, threads, 0, &params)?;
             } else {

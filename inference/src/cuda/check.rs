@@ -100,11 +100,19 @@ pub fn all(gpu: &Gpu) -> Vec<Result<Check, GpuError>> {
     for (rows, vocabulary) in [(1, 5000), (3, 31), (17, 40_001)] {
         checks.push(choose(gpu, rows, vocabulary));
     }
-    for (heads, kv_heads, dimension, pairing) in
-        [(2, 2, 32, RopePairing::Halves), (6, 2, 64, RopePairing::Adjacent), (7, 1, 128, RopePairing::Halves)]
-    {
+    for (heads, kv_heads, dimension, pairing) in [
+        (2, 2, 32, RopePairing::Halves),
+        (6, 2, 64, RopePairing::Adjacent),
+        (7, 1, 128, RopePairing::Halves),
+        (12, 4, 64, RopePairing::Halves),
+        (12, 2, 128, RopePairing::Halves),
+        (28, 4, 128, RopePairing::Halves),
+        (32, 8, 128, RopePairing::Adjacent),
+    ] {
         let shape = AttentionShape { layers: 2, heads, kv_heads, dimension };
-        for (start, count) in [(0, 1), (0, 17), (15, 1), (63, 2), (64, 8), (100, 33), (300, 5), (700, 3)] {
+        for (start, count) in
+            [(0, 1), (0, 17), (15, 1), (63, 2), (64, 8), (100, 33), (300, 5), (700, 3), (1027, 2), (2301, 1)]
+        {
             checks.extend(one_or_error(attention(gpu, shape, pairing, start, count)));
         }
     }
@@ -482,8 +490,8 @@ fn attention(
     let rope = Rope::new(dimension, 10_000.0, None, pairing);
 
     // The definition, on the CPU in F32.
-    let kv_shape = KvShape { layers: 1, blocks: 64, heads: kv_heads, head_dimension: dimension };
-    let blocks: Vec<BlockId> = (0..total.div_ceil(BLOCK_SIZE)).map(|i| (i * 7 % 61) as BlockId).collect();
+    let kv_shape = KvShape { layers: 1, blocks: 160, heads: kv_heads, head_dimension: dimension };
+    let blocks: Vec<BlockId> = (0..total.div_ceil(BLOCK_SIZE)).map(|i| (i * 7 % 157) as BlockId).collect();
     let mut cpu_kv = KvStorage::new(kv_shape, KvPrecision::F32)
         .map_err(|error| GpuError::Unsupported(error.to_string()))?;
     let (mut queries, mut angles) = (Vec::new(), vec![(0.0, 0.0); dimension / 2]);
@@ -499,7 +507,7 @@ fn attention(
     let span = Span { row: 0, rows: count, start, blocks: &blocks };
     attend(&mut pool, &cpu_kv, 0, heads, &[span], &queries[start * width..], &mut exact);
 
-    let mut kv = KvPages::new(gpu, shape, 64)?;
+    let mut kv = KvPages::new(gpu, shape, 160)?;
     let mut scratch = AttentionScratch::new(gpu)?;
     let mut buffer = ActivationBuffer::new(gpu, Precision::BytesAndHalves)?;
     let (bias, frequencies) =
@@ -524,7 +532,7 @@ fn attention(
         let at = StepAddresses { words: words.address() };
         let partial =
             Partial { values: input.address(), splits: 1, rows: rows as u32, stride: stride as u32 };
-        // SAFETY: blocks are below the cache's 64; buffers were made for these rows.
+        // SAFETY: blocks are below the cache's 160; buffers were made for these rows.
         unsafe { scratch.turn(gpu, &shape, &step, at, frequencies.address())? };
         // SAFETY: as above.
         unsafe { scratch.attend(gpu, kv, layer, &step, at, partial, rotation, out)? };
@@ -536,8 +544,8 @@ fn attention(
     // The block that the new rows begin in is a copy from here on.
     let mut copied = blocks.clone();
     let shared = &mut copied[start / BLOCK_SIZE];
-    kv.copy_blocks(gpu, &[BlockCopy { source: *shared, destination: 63, tokens: start % BLOCK_SIZE }])?;
-    *shared = 63;
+    kv.copy_blocks(gpu, &[BlockCopy { source: *shared, destination: 159, tokens: start % BLOCK_SIZE }])?;
+    *shared = 159;
     let found = run(&kv, start, count, &copied)?;
     let name = format!("attention {heads}/{kv_heads} heads of {dimension}, {count} rows at {start}");
     // Every row of the sequence at once, so that the last ones are computed among others.

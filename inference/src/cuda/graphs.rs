@@ -1,7 +1,7 @@
 //! Steps recorded as graphs: the device starts the kernels of a small step by itself, without the host between them.
 //!
 //! A recorded step holds addresses and sizes, not the batch's integers, which it reads from the step's array. So it fits
-//! every step with the same numbers of rows, wanted rows, tiles and chunks while the buffers stay where they are.
+//! every step of the same [`Shape`] while the buffers stay where they are.
 
 use cudarc::driver::{CudaGraph, sys};
 use rustc_hash::FxHashMap;
@@ -15,11 +15,11 @@ const MOST_SHAPES: usize = 256;
 /// Recording costs a few steps' time, so a shape must come again before it is recorded.
 const USES_BEFORE_RECORDING: u32 = 2;
 
-/// Rows, wanted rows, tiles, chunks.
-type Shape = [usize; 4];
+/// Rows, wanted rows, tiles, tiles of whole rows, the most rows of a sequence, chunks.
+type Shape = [usize; 6];
 
 fn shape(step: &Step) -> Shape {
-    [step.rows, step.wanted_rows, step.tile_count, step.chunks]
+    [step.rows, step.wanted_rows, step.tile_count, step.row_tile_count, step.most_rows, step.chunks]
 }
 
 /// A recorded step.

@@ -26,6 +26,7 @@ macro_rules! module {
 
 /// Uses instructions that only Hopper has.
 const MULTIPLY_HOPPER: &[u8] = include_bytes!("../../kernels/built/multiply_hopper.sm_90a.cubin");
+const ATTENTION_HOPPER: &[u8] = include_bytes!("../../kernels/built/attention_hopper.sm_90a.cubin");
 const MULTIPLY: Module = module!("multiply");
 const ROWS: Module = module!("rows");
 const ATTENTION: Module = module!("attention");
@@ -49,6 +50,18 @@ impl Code {
 /// Head dimensions that attention is compiled for.
 pub(super) const HEAD_DIMENSIONS: [usize; 3] = [32, 64, 128];
 
+/// The most dynamic shared memory of a block of [`AttendFew`]'s kernels.
+pub(super) const ATTEND_FEW_SHARED_BYTES: usize = 208 << 10;
+
+/// Attention of few rows, by [`HEAD_DIMENSIONS`].
+pub(super) struct AttendFew {
+    /// A sequence's chunks over the blocks of a cluster: two of them a block at once, or four.
+    pub cluster: [CudaFunction; 3],
+    pub wide_cluster: [CudaFunction; 3],
+    /// A span a block, for [`Kernels::attend_merge`].
+    pub span: [CudaFunction; 3],
+}
+
 /// Every kernel, ready to launch.
 pub(super) struct Kernels {
     /// As `multiply.rs` lists the variants.
@@ -70,6 +83,8 @@ pub(super) struct Kernels {
     /// By [`HEAD_DIMENSIONS`].
     pub attend_chunks: [CudaFunction; 3],
     pub rotate_attend: [CudaFunction; 3],
+    /// For few rows, on Hopper: from the products to the result.
+    pub attend_few: Option<AttendFew>,
     pub attend_prompt: [CudaFunction; 3],
     pub attend_merge: CudaFunction,
     pub copy_pages: CudaFunction,
@@ -109,11 +124,35 @@ impl Kernels {
             }
             Code::Portable => None,
         };
-        let by_dimension = |name: &str| -> Result<[CudaFunction; 3], GpuError> {
-            let [a, b, c] = HEAD_DIMENSIONS.map(|dimension| get(&attention, &format!("{name}_{dimension}")));
+        let of_module = |module: &Arc<CudaModule>, name: &str| -> Result<[CudaFunction; 3], GpuError> {
+            let [a, b, c] = HEAD_DIMENSIONS.map(|dimension| get(module, &format!("{name}_{dimension}")));
             Ok([a?, b?, c?])
         };
+        let by_dimension = |name: &str| of_module(&attention, name);
         let attend_prompt = by_dimension("attend_prompt")?;
+        let attend_few = match code {
+            Code::Hopper => {
+                let module =
+                    context.load_module(Ptx::from_binary(ATTENTION_HOPPER.to_vec())).map_err(failed)?;
+                let kernels = AttendFew {
+                    cluster: of_module(&module, "attend_cluster")?,
+                    wide_cluster: of_module(&module, "attend_wide_cluster")?,
+                    span: of_module(&module, "attend_span")?,
+                };
+                use CUfunction_attribute as Attribute;
+                let clusters = kernels.cluster.iter().chain(&kernels.wide_cluster);
+                for function in clusters.clone().chain(&kernels.span) {
+                    let attribute = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+                    function.set_attribute(attribute, ATTEND_FEW_SHARED_BYTES as i32).map_err(failed)?;
+                }
+                for function in clusters {
+                    let attribute = Attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+                    function.set_attribute(attribute, 1).map_err(failed)?;
+                }
+                Some(kernels)
+            }
+            Code::Portable => None,
+        };
         for function in
             multiplications.iter().chain([&multiply_gated]).chain(&multiply_wide).chain(&attend_prompt)
         {
@@ -135,6 +174,7 @@ impl Kernels {
             rotate: get(&attention, "rotate")?,
             attend_chunks: by_dimension("attend_chunks")?,
             rotate_attend: by_dimension("rotate_attend")?,
+            attend_few,
             attend_prompt,
             attend_merge: get(&attention, "attend_merge")?,
             copy_pages: get(&attention, "copy_pages")?,

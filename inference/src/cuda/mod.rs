@@ -7,6 +7,7 @@ pub mod attention;
 pub mod buffers;
 pub mod check;
 pub mod device;
+mod few_rows;
 mod graphs;
 mod kernels;
 pub mod multiply;

@@ -26,6 +26,7 @@ kernel_arguments!(
     RotateParams,
     AttendParams,
     RotateAttendParams,
+    AttendFewParams,
     MergeParams,
     CopyPagesParams
 );
@@ -205,6 +206,20 @@ pub struct AttendParams {
 pub struct RotateAttendParams {
     pub rotate: RotateParams,
     pub attend: AttendParams,
+}
+
+#[repr(C)]
+pub struct AttendFewParams {
+    pub rotate: RotateParams,
+    pub attend: AttendParams,
+    pub out: Activations,
+    pub group: u32,
+    pub group_inverse: u32,
+    pub units: u32,
+    pub units_inverse: u32,
+    pub heads_at_once: u32,
+    pub blocks_log2: u32,
+    pub capacity: u32,
 }
 
 #[repr(C)]

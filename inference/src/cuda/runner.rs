@@ -1,9 +1,9 @@
 //! One resident model on the GPU: weights in tiles, paged keys and values, and the forward of a step.
 //!
 //! A step is one list of kernels on one stream without a wait in it: the batch's integers go up, the wanted logits come
-//! down. A layer is normalize, query-key-value, rotate, attend (two kernels), output, normalize, gate-up, gate, down;
-//! with few rows attend rotates and down gates by itself. Each starts while the one before it still runs, and the products
-//! begin to fetch their weights then.
+//! down. A layer is normalize, query-key-value, attend, output, normalize, gate-up, down with few rows, where attend rotates
+//! and merges and down gates by itself; with more rows those are kernels of their own. Each starts while the one before it
+//! still runs, and the products begin to fetch their weights then.
 
 use cudarc::driver::{DeviceRepr, PinnedHostSlice, sys::CUdeviceptr};
 

@@ -4,9 +4,10 @@ use super::params::ItemTile;
 use crate::{kv_cache::BLOCK_SIZE, scheduler::Batch};
 
 /// Items (row, query head) of one attention tile, as in `attention.cu`.
-const TILE_ITEMS: usize = 16;
-/// Positions of one chunk of attention.
+pub const TILE_ITEMS: usize = 16;
+/// Positions of one chunk of attention, and chunks of a span.
 pub const CHUNK: usize = 64;
+pub const SPAN_CHUNKS: usize = 4;
 
 /// Sections of the array, in words from its beginning.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -16,16 +17,29 @@ pub struct Step {
     /// Rows whose logits are wanted.
     pub wanted_rows: usize,
     pub tile_count: usize,
-    /// Chunks that the longest sequence has, rounded up to a power of two so that few launches differ by it.
+    /// The most rows of one sequence.
+    pub most_rows: usize,
+    /// Chunks that the longest sequence has, rounded up so that few launches differ by it.
     pub chunks: usize,
     pub positions: usize,
     pub table_starts: usize,
     pub wanted: usize,
     pub tiles: usize,
     pub tables: usize,
+    /// Tiles of whole rows, for steps of few rows of each sequence: a tile's `items` end with its own.
+    pub row_tiles: usize,
+    pub row_tile_count: usize,
 }
 
+/// The most rows of a sequence in a step that has tiles of whole rows, as in `attention_hopper.cu`.
+pub const CLUSTER_ROWS: usize = 8;
+
 impl Step {
+    /// Spans that the longest sequence has.
+    pub fn spans(&self) -> usize {
+        self.chunks.div_ceil(SPAN_CHUNKS)
+    }
+
     /// `group` is the number of query heads that share a key-value head.
     pub fn new(batch: &Batch, group: usize) -> Self {
         let rows = batch.rows();
@@ -37,6 +51,9 @@ impl Step {
         }
         let table_starts = words.len();
         let (mut wanted_rows, mut tile_list, mut tables) = (Vec::new(), Vec::new(), Vec::new());
+        let mut row_tile_list = Vec::new();
+        let most_rows = batch.entries.iter().map(|entry| entry.tokens.len()).max().unwrap_or(0);
+        let rows_of_tile = if most_rows <= CLUSTER_ROWS { TILE_ITEMS / group } else { 0 };
         let (mut row, mut last_position) = (0, 0);
         for entry in &batch.entries {
             let end = entry.start + entry.tokens.len();
@@ -52,13 +69,23 @@ impl Step {
                 start: entry.start as u32,
                 table_start: tables.len() as u32,
             }));
+            if rows_of_tile > 0 {
+                row_tile_list.extend((0..entry.tokens.len()).step_by(rows_of_tile).map(|first| ItemTile {
+                    first_row: row as u32,
+                    first_item: (first * group) as u32,
+                    items: ((first + rows_of_tile).min(entry.tokens.len()) * group) as u32,
+                    start: entry.start as u32,
+                    table_start: tables.len() as u32,
+                }));
+            }
             tables.extend_from_slice(&entry.blocks[..end.div_ceil(BLOCK_SIZE)]);
             row += entry.tokens.len();
         }
         let wanted = words.len();
         words.extend(&wanted_rows);
         let tiles = words.len();
-        for tile in &tile_list {
+        let row_tiles = tiles + tile_list.len() * 5;
+        for tile in tile_list.iter().chain(&row_tile_list) {
             words.extend([tile.first_row, tile.first_item, tile.items, tile.start, tile.table_start]);
         }
         let section = words.len();
@@ -68,7 +95,10 @@ impl Step {
             rows,
             wanted_rows: wanted_rows.len(),
             tile_count: tile_list.len(),
-            chunks: (last_position / CHUNK + 1).next_power_of_two(),
+            most_rows,
+            row_tiles,
+            row_tile_count: row_tile_list.len(),
+            chunks: rounded(last_position / CHUNK + 1),
             positions,
             table_starts,
             wanted,
@@ -76,6 +106,11 @@ impl Step {
             tables: section,
         }
     }
+}
+
+/// Short contexts exactly, longer ones to whole spans.
+fn rounded(chunks: usize) -> usize {
+    if chunks <= 2 * SPAN_CHUNKS { chunks } else { chunks.next_multiple_of(SPAN_CHUNKS) }
 }
 
 #[cfg(test)]
@@ -105,6 +140,8 @@ mod tests {
         assert_eq!(section(step.table_starts, 4), [0, 0, 0, 2]);
         assert_eq!(section(step.wanted, 2), [2, 3]);
         assert_eq!(section(step.tiles, 15), [0, 0, 21, 15, 0, 0, 16, 21, 15, 0, 3, 0, 7, 70, 2]);
+        assert_eq!((step.most_rows, step.row_tile_count), (3, 3));
+        assert_eq!(section(step.row_tiles, 15), [0, 0, 14, 15, 0, 0, 14, 21, 15, 0, 3, 0, 7, 70, 2]);
         assert_eq!(section(step.tables, 7), [4, 2, 1, 3, 5, 7, 9]);
         assert_eq!(step.words.len(), step.tables + 7);
     }
