@@ -4,6 +4,8 @@
 //! what speculation does on fresh and on repeating code, the memory of the paged cache, who of sixteen waits longest and
 //! how soon a thousand cancelled requests are gone. Prompts are this repository's own sources, each piece used once. Ends with the number of failures.
 
+mod prompts;
+
 use std::{
     path::Path,
     process::ExitCode,
@@ -14,6 +16,7 @@ use lacuna_inference::{
     Backend, Device, Engine, EngineOptions, Generation, Model, ModelSource, Output, Request, RequestStats,
     kv_cache::BLOCK_SIZE, speculative::Speculation, weights::random::Random,
 };
+use prompts::REPEATING;
 
 /// Tokens of a prompt: two pieces and a half of what one step computes.
 const PROMPT: usize = 640;
@@ -143,17 +146,6 @@ fn speculation(model: &Model, corpus: &mut Corpus) -> usize {
     compare(model, "repeating code", &repeating, 64);
     0
 }
-
-const REPEATING: &[&str] = &[
-    // A table of rows.
-    "const COLORS: &[(&str, u8, u8, u8)] = &[\n    (\"red\", 255, 0, 0),\n    (\"green\", 0, 255, 0),\n    (\"blue\", 0, 0, 255),\n    (\"white\", 255, 255, 255),\n    (\"black\", 0, 0, 0),\n    (\"yellow\", 255, 255, 0),\n    (\"cyan\", 0, 255, 255),\n",
-    // Test cases.
-    "#[test]\nfn adds_small_numbers() {\n    let mut calculator = Calculator::new();\n    let result = calculator.add(1, 2);\n    assert_eq!(result, Ok(3));\n}\n\n#[test]\nfn adds_large_numbers() {\n    let mut calculator = Calculator::new();\n    let result = calculator.add(1000, 2000);\n    assert_eq!(result, Ok(3000));\n}\n\n#[test]\nfn subtracts_small_numbers() {\n    let mut calculator = Calculator::new();\n",
-    // A rename: the same body under another name.
-    "def load_user(path):\n    with open(path, encoding=\"utf-8\") as file:\n        data = json.load(file)\n    if \"name\" not in data:\n        raise ValueError(f\"{path}: no name\")\n    logger.info(\"loaded %s from %s\", data[\"name\"], path)\n    return User(name=data[\"name\"], age=data[\"age\"])\n\n\ndef load_account(path):\n    with open(path, encoding=\"utf-8\") as file:\n",
-    // Fields of a struct, again in a constructor.
-    "class Settings {\n  constructor(options) {\n    this.width = options.width;\n    this.height = options.height;\n    this.depth = options.depth;\n    this.color = options.color;\n    this.title = options.title;\n    this.visible = options.visible;\n  }\n\n  copy(options) {\n    this.width = options.width;\n    this.height = options.height;\n",
-];
 
 /// Ratios are medians over engines that start anew each time: one that has seen an answer would guess it.
 fn compare(model: &Model, name: &str, prompts: &[Vec<u32>], answer: usize) {

@@ -4,6 +4,8 @@
 //! gives on code, for the embedded model; and for models of random weights, whose own guesses mean nothing, what drafts
 //! accepted at given rates would give.
 
+mod prompts;
+
 use std::{
     path::PathBuf,
     process::ExitCode,
@@ -17,6 +19,7 @@ use lacuna_inference::{
     scheduler::{Batch, BatchEntry},
     speculative::Speculation,
 };
+use prompts::REPEATING;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -151,21 +154,10 @@ fn disturbed(engine: &Engine, model: &Model) -> Outcome<()> {
 
 /// Speculation on code that repeats and on code that does not, beside plain decoding.
 fn code(index: usize, model: &Model) -> Outcome<()> {
-    let fields =
-        ["name", "email", "street", "city", "country", "phone", "company", "title", "note", "tag", "color"];
-    let repeating = |seed: usize| {
-        let methods = fields.iter().cycle().skip(seed).take(9).map(|field| {
-            format!(
-                "    def set_{field}(self, {field}):\n        if {field} is None:\n            raise ValueError(\"{field} is \
-                 missing\")\n        self.{field} = {field}\n        self.changed.append(\"{field}\")\n        return self\n\n"
-            )
-        });
-        format!("class Record{seed}:\n{}    def set_", methods.collect::<String>())
-    };
     // This file, cut at its functions: text that the model has not seen and that repeats little.
     let fresh: Vec<&str> = include_str!("gpu_service.rs").split("\nfn ").skip(4).take(4).collect();
     for (name, prompts) in [
-        ("repeating", (0..4).map(repeating).collect::<Vec<_>>()),
+        ("repeating", REPEATING.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()),
         ("fresh", fresh.iter().map(|text| format!("fn {}", &text[..text.len() * 2 / 3])).collect()),
     ] {
         let mut rates = Vec::new();

@@ -134,7 +134,11 @@ extern "C" __global__ void __cluster_dims__(ROW_BLOCKS, 1, 1) __launch_bounds__(
 #pragma unroll 1
     for (u32 round = p.columns == 0; round < 2; round++) {
         const bool is_real = round == 1;
-        if (is_real) wait_for_previous_kernel();
+        if (is_real) {
+            // The first round is over: its row is read.
+            __syncthreads();
+            wait_for_previous_kernel();
+        }
         float square = 0.0f;
         u32 place = threadIdx.x;
 #pragma unroll 1
