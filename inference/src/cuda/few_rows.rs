@@ -20,6 +20,8 @@ const WIDE_GROUPS: usize = 4;
 /// kernels that a cluster saves would cost less (measured with 1 to 8 rows, and with 2 to 16 sequences, of a 1.5B and a 7B).
 const MOST_NARROW_CLUSTERS: usize = 8;
 const MOST_WIDE_CLUSTERS: usize = 4;
+/// A multiprocessor has one block of spans at a time. With so many tiles of a sequence half as many again still pay.
+const MOST_TILES: usize = 2;
 
 /// What takes a step from its products to the attended values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,8 +50,11 @@ impl FewRows {
                 return Some(Self::Clusters { heads_at_once, units, groups });
             }
         }
+        // Each tile of a sequence reads its spans anew.
+        let tiles = step.most_rows.div_ceil(TILE_ITEMS / shape.group());
+        let most = if tiles > MOST_TILES { multiprocessors } else { multiprocessors * 3 / 2 };
         let blocks = step.row_tile_count * shape.kv_heads * step.spans();
-        (blocks <= multiprocessors).then_some(Self::Spans)
+        (blocks <= most).then_some(Self::Spans)
     }
 
     pub fn kernels(self, kernels: &AttendFew) -> &[CudaFunction; 3] {
@@ -175,11 +180,13 @@ mod tests {
         check(SEVEN_B, 1200, &[8], Some(FewRows::Spans));
         check(SEVEN_B, 2048, &[1], Some(FewRows::Spans));
         check(SEVEN_B, 2048, &[8], None);
-        // 33 spans of 4 heads: a block for each multiprocessor.
+        // 40 spans, of which 7 are beyond the last chunk, of 4 heads.
         check(SEVEN_B, 8192, &[1], Some(FewRows::Spans));
         check(SEVEN_B, 8192, &[4], None);
         check(SEVEN_B, 512, &[1; 4], Some(NARROW_7B));
         check(SEVEN_B, 512, &[1; 5], Some(FewRows::Spans));
+        check(SEVEN_B, 512, &[1; 16], Some(FewRows::Spans));
+        check(SMALL, 8192, &[4], Some(FewRows::Spans));
         check(SMALL, 2000, &[2], Some(FewRows::Clusters { heads_at_once: 1, units: 3, groups: 2 }));
         check(SMALL, 4000, &[4], Some(FewRows::Clusters { heads_at_once: 1, units: 3, groups: 4 }));
         check([32, 8, 128], 100, &[1], Some(FewRows::Clusters { heads_at_once: 1, units: 2, groups: 2 }));

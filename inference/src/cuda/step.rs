@@ -108,9 +108,9 @@ impl Step {
     }
 }
 
-/// Short contexts exactly, longer ones to whole spans.
+/// At most four numbers between a power of two and the next.
 fn rounded(chunks: usize) -> usize {
-    if chunks <= 2 * SPAN_CHUNKS { chunks } else { chunks.next_multiple_of(SPAN_CHUNKS) }
+    chunks.next_multiple_of((chunks.next_power_of_two() / 8).max(1))
 }
 
 #[cfg(test)]
