@@ -7,6 +7,7 @@ use std::{ops::Range, path::Path};
 
 use tree_sitter::{Node, Tree};
 
+mod field;
 mod list;
 mod receiver;
 

@@ -1,9 +1,10 @@
 //! Whose member an access in a syntax tree asks for, where the code itself says it: an annotation, the constructor that
-//! a value was made by, the class that `self` or `this` stands in, or the type's own name. Any doubt is no answer: a
-//! second binding of the name, a test of its type, a name from elsewhere.
+//! a value was made by, the class that `self` or `this` stands in, a field of that class ([`super::field`]), or the type's
+//! own name. Any doubt is no answer: a second binding of the name, a test of its type, a name from elsewhere.
 
 use tree_sitter::Node;
 
+use super::field;
 use crate::language::Family;
 
 /// An access to a member: the receiver's node and the member's name.
@@ -12,10 +13,10 @@ pub(super) struct Access<'tree> {
     pub name: Node<'tree>,
 }
 
-/// Nodes looked at in one function.
-const MAX_NODES: usize = 20_000;
+/// Nodes looked at in one function, or class.
+pub(super) const MAX_NODES: usize = 20_000;
 
-/// `node` as an access that reads a member of a plain name.
+/// `node` as an access that reads a member of a plain name, or of a field of `self` or `this`.
 pub(super) fn access(node: Node<'_>) -> Option<Access<'_>> {
     let (receiver, name) = match node.kind() {
         "attribute" => ("object", "attribute"),
@@ -24,7 +25,8 @@ pub(super) fn access(node: Node<'_>) -> Option<Access<'_>> {
     };
     let access =
         Access { receiver: node.child_by_field_name(receiver)?, name: node.child_by_field_name(name)? };
-    let is_plain = matches!(access.receiver.kind(), "identifier" | "this");
+    let is_plain =
+        matches!(access.receiver.kind(), "identifier" | "this" | "attribute" | "member_expression");
     // What is assigned to may come to be by that.
     let parent = node.parent()?;
     let is_assigned = parent.child_by_field_name("left").is_some_and(|left| left.id() == node.id());
@@ -35,11 +37,15 @@ pub(super) fn access(node: Node<'_>) -> Option<Access<'_>> {
 /// The name of the type of an access's receiver.
 pub(super) fn receiver<'a>(family: Family, text: &'a str, access: &Access<'_>) -> Option<&'a str> {
     let name = &text[access.receiver.byte_range()];
+    if let "attribute" | "member_expression" = access.receiver.kind() {
+        let field = field::Field::of(text, access.receiver)?;
+        return field.type_name(text).filter(|_| !is_tested(text, name));
+    }
     if access.receiver.kind() == "this" {
-        return this(text, access.receiver);
+        return name_of(text, this(text, access.receiver)?);
     }
     if family == Family::Python && matches!(name, "self" | "cls") {
-        return own_class(text, access.receiver, name);
+        return name_of(text, own_class(text, access.receiver, name)?);
     }
     // The functions around it, the innermost first: the first that binds the name says what it is.
     let mut around = access.receiver;
@@ -61,13 +67,13 @@ pub(super) fn receiver<'a>(family: Family, text: &'a str, access: &Access<'_>) -
     (is_name && is_own && !is_tested(text, name)).then_some(name)
 }
 
-enum Binding<'a> {
+pub(super) enum Binding<'a> {
     None,
     Typed(&'a str),
     Unknown,
 }
 
-fn is_function(kind: &str) -> bool {
+pub(super) fn is_function(kind: &str) -> bool {
     matches!(
         kind,
         "function_definition"
@@ -82,7 +88,7 @@ fn is_function(kind: &str) -> bool {
 }
 
 /// What binds `name` in `scope`, its inner functions included: there is one answer only where there is one binding.
-fn binding<'a>(text: &'a str, scope: Node<'_>, name: &str) -> Binding<'a> {
+pub(super) fn binding<'a>(text: &'a str, scope: Node<'_>, name: &str) -> Binding<'a> {
     let mut found = Binding::None;
     let mut cursor = scope.walk();
     let mut pending = vec![scope];
@@ -153,11 +159,38 @@ fn written_type<'a>(text: &'a str, identifier: Node<'_>) -> Option<&'a str> {
     (made.kind() == "identifier" && name.starts_with(char::is_uppercase)).then_some(name)
 }
 
-/// The one name that an annotation consists of.
-fn type_name<'a>(text: &'a str, annotation: Node<'_>) -> Option<&'a str> {
-    let written = text[annotation.byte_range()].trim_start_matches(':').trim().trim_matches(['"', '\'']);
-    let is_name = |name: &str| name.chars().all(|c| c.is_alphanumeric() || c == '_') && !name.is_empty();
-    (is_name(written) && written.starts_with(char::is_uppercase)).then_some(written)
+/// The one name that an annotation consists of, but for arguments of types and for what stands for nothing: nobody asks
+/// that for a member.
+pub(super) fn type_name<'a>(text: &'a str, annotation: Node<'_>) -> Option<&'a str> {
+    let mut written = text[annotation.byte_range()].trim_start_matches(':').trim().trim_matches(['"', '\'']);
+    if let Some(inner) = written.strip_prefix("Optional[").and_then(|rest| rest.strip_suffix(']')) {
+        written = inner.trim();
+    }
+    for nothing in ["| None", "| undefined", "| null"] {
+        written = written.strip_suffix(nothing).unwrap_or(written).trim_end();
+    }
+    let end = written.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(written.len());
+    let (name, arguments) = written.split_at(end);
+    // In TypeScript square brackets make an array, or another type of it.
+    let (open, close) = if annotation.kind() == "type_annotation" { ('<', '>') } else { ('[', ']') };
+    let is_whole = arguments.is_empty() || is_enclosed(arguments, open, close);
+    (is_whole && name.starts_with(char::is_uppercase)).then_some(name)
+}
+
+/// Whether one pair of brackets encloses all of a text.
+fn is_enclosed(text: &str, open: char, close: char) -> bool {
+    let mut depth = 0usize;
+    for (at, c) in text.char_indices() {
+        if c == open {
+            depth += 1;
+        } else if c == close {
+            depth = depth.saturating_sub(1);
+        }
+        if depth == 0 {
+            return at > 0 && at + c.len_utf8() == text.len();
+        }
+    }
+    false
 }
 
 /// Whether code asks what a value is: behind that it may be more than its declaration says.
@@ -171,7 +204,7 @@ fn is_tested(code: &str, name: &str) -> bool {
 }
 
 /// The class of the method whose first parameter is `name`.
-fn own_class<'a>(text: &'a str, node: Node<'_>, name: &str) -> Option<&'a str> {
+pub(super) fn own_class<'tree>(text: &str, node: Node<'tree>, name: &str) -> Option<Node<'tree>> {
     let mut around = node;
     loop {
         around = around.parent()?;
@@ -197,11 +230,11 @@ fn own_class<'a>(text: &'a str, node: Node<'_>, name: &str) -> Option<&'a str> {
     while matches!(class.kind(), "decorated_definition" | "block" | "if_statement") {
         class = class.parent()?;
     }
-    of_class(text, class)
+    Some(class)
 }
 
 /// The class whose method `this` stands in.
-fn this<'a>(text: &'a str, node: Node<'_>) -> Option<&'a str> {
+pub(super) fn this<'tree>(text: &str, node: Node<'tree>) -> Option<Node<'tree>> {
     let mut around = node;
     loop {
         around = around.parent()?;
@@ -212,10 +245,10 @@ fn this<'a>(text: &'a str, node: Node<'_>) -> Option<&'a str> {
         }
     }
     let class = around.parent()?;
-    (!is_tested(&text[class.byte_range()], "this")).then(|| of_class(text, class)).flatten()
+    (!is_tested(&text[class.byte_range()], "this")).then_some(class)
 }
 
-fn of_class<'a>(text: &'a str, class: Node<'_>) -> Option<&'a str> {
+fn name_of<'a>(text: &'a str, class: Node<'_>) -> Option<&'a str> {
     let is_class =
         matches!(class.kind(), "class_definition" | "class_declaration" | "abstract_class_declaration");
     let name = class.child_by_field_name("name").filter(|_| is_class)?;

@@ -153,6 +153,62 @@ export class Shape { constructor(readonly origin: string) {} area(): number { re
             "import { Shape } from './shape';\nfunction f(a: Shape) { return a.$0; }\n",
             &["origin", "area", "toString"],
         ),
+        // Fields of the class around the cursor.
+        (
+            "py",
+            "from stock import Stock\nclass Own:\n    def __init__(self, a: Stock | None):\n        self.a = a\n    def f(self): return self.a.$0\n",
+            &["save", "count"],
+        ),
+        (
+            "py",
+            "from stock import Stock\nclass Own:\n    def __init__(self):\n        self.a = None\n        self.a = Stock()\n    def f(self): return self.a.$0\n",
+            &["save"],
+        ),
+        (
+            "py",
+            "from stock import Stock\nclass Own:\n    def __init__(self):\n        self.a = Stock()\n        self.a = g()\n    def f(self): return self.a.$0\n",
+            &[],
+        ),
+        (
+            "py",
+            "from stock import Stock\nclass Own:\n    a: Stock\n    def f(self): return self.a.$0\nOwn().a = 1\n",
+            &[],
+        ),
+        (
+            "py",
+            "from stock import Stock\nclass Own:\n    a: list[Stock]\n    def f(self): return self.a.$0\n",
+            &[],
+        ),
+        (
+            "ts",
+            "import { Shape } from './shape';\nclass Own { constructor(private readonly a: Shape) {} f() { return this.a.$0; } }\n",
+            &["origin", "area"],
+        ),
+        (
+            "ts",
+            "import { Shape } from './shape';\nclass Own { a?: Shape | null; f() { this.a = null; return this.a.$0; } }\n",
+            &["origin", "area"],
+        ),
+        (
+            "ts",
+            "import { Shape } from './shape';\nclass Own { a = new Shape(''); f() { return this.a.$0; } }\n",
+            &["origin", "area"],
+        ),
+        (
+            "ts",
+            "import { Shape } from './shape';\nclass Own { a: Shape[] = []; f() { return this.a.$0; } }\n",
+            &[],
+        ),
+        (
+            "ts",
+            "import { Shape } from './shape';\nclass Own { get a(): Shape { return x; } f() { return this.a.$0; } }\n",
+            &[],
+        ),
+        (
+            "ts",
+            "import { Shape } from './shape';\nclass Own { constructor(a: Shape) {} f() { return this.a.$0; } }\n",
+            &[],
+        ),
         ("ts", "function f(a: string) { return a.$0; }\n", &[]),
         (
             "ts",
