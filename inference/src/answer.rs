@@ -68,6 +68,11 @@ impl Answer {
         }
     }
 
+    /// Whether only some tokens may come.
+    pub fn is_constrained(&self) -> bool {
+        self.constraint.is_some()
+    }
+
     /// Whether a token would close what is not open.
     pub fn forbids(&self, tokenizer: &Tokenizer, token: u32) -> bool {
         let bytes = tokenizer.token_bytes(token);

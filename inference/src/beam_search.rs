@@ -8,7 +8,7 @@
 use crate::{
     Request, StopReason,
     answer::{Answer, Grown},
-    sampler::{Choice, top},
+    sampler::{Choice, log_probability, top},
     scheduler::{Scheduler, SequenceId},
     tokenizer::Tokenizer,
 };
@@ -28,6 +28,9 @@ struct Beam {
     is_likeliest: bool,
     /// The likeliest next tokens, once they are computed.
     next: Vec<Choice>,
+    /// The log probability that one of the tokens comes that the constraint allows. Theirs are relative to it, which says
+    /// how likely they are, but not which of two answers is likelier: one that leads where little is allowed would win.
+    allowed: f64,
 }
 
 /// An answer that ended.
@@ -59,6 +62,7 @@ impl BeamSearch {
             score: 0.0,
             is_likeliest: true,
             next: Vec::new(),
+            allowed: 0.0,
         };
         Self { width, live: vec![beam], ended: Vec::new() }
     }
@@ -79,6 +83,12 @@ impl BeamSearch {
         let Some(beam) = self.live.iter_mut().find(|beam| beam.sequence == sequence) else { return };
         let allowed = beam.answer.allowed(&request.stop_tokens, tokenizer, logits, masked);
         let likeliest = top(allowed, LOOKED_AT * self.width);
+        beam.allowed = match likeliest.first() {
+            Some(choice) if beam.answer.is_constrained() => {
+                f64::from(log_probability(logits, choice.token) - choice.log_probability)
+            }
+            _ => 0.0,
+        };
         let may_come = |choice: &Choice| !beam.answer.forbids(tokenizer, choice.token);
         beam.next = likeliest.iter().copied().filter(may_come).collect();
         if beam.next.is_empty() {
@@ -118,7 +128,7 @@ impl BeamSearch {
     ) -> Option<StopReason> {
         let mut candidates: Vec<(usize, usize, f64)> = Vec::new();
         for (parent, beam) in self.live.iter().enumerate() {
-            let score = |choice: &Choice| beam.score + f64::from(choice.log_probability);
+            let score = |choice: &Choice| beam.score + beam.allowed + f64::from(choice.log_probability);
             candidates.extend(beam.next.iter().enumerate().map(|(rank, next)| (parent, rank, score(next))));
         }
         // Stable: among equals the earlier beam and the lower token.
@@ -143,7 +153,7 @@ impl BeamSearch {
                         let choices = choices();
                         kept.push((
                             parent,
-                            Beam { sequence, choices, text, answer, score, is_likeliest, next },
+                            Beam { sequence, choices, text, answer, score, is_likeliest, next, allowed: 0.0 },
                         ));
                     }
                     continue;

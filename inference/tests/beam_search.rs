@@ -133,6 +133,39 @@ fn finds_what_a_search_that_shares_nothing_finds() {
     assert!(differs > 0, "no search found anything but the greedy answer, so this shows little");
 }
 
+/// What may begin an answer says nothing of which answer is likelier: those that may come have the scores that they have
+/// among all.
+#[test]
+fn a_list_of_words_changes_no_answers_score() {
+    let engine = engine(options());
+    let mut compared = 0;
+    for line in LINES {
+        let request = Request { constraint: None, ..request(engine.model(), line, BEAMS) };
+        let free = run(&engine, request.clone());
+        let word = |text: &str| {
+            let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+            text[..end].to_owned()
+        };
+        let texts = free.alternatives.iter().map(|other| other.text.as_str()).chain([free.text.as_str()]);
+        let mut words: Vec<String> = texts.map(word).filter(|word| !word.is_empty()).collect();
+        if words.is_empty() {
+            continue;
+        }
+        // One that is hardly likely: an answer that goes on with it must not win for having no other choice.
+        words.push("zygote".into());
+        let listed = run(&engine, Request { constraint: Some(Constraint::one_of(&words)), ..request });
+        for other in &listed.alternatives {
+            let same = free.alternatives.iter().find(|free| free.text == other.text);
+            if let Some(same) = same {
+                compared += 1;
+                assert!((other.log_probability - same.log_probability).abs() < 0.01, "{other:?}, {same:?}");
+            }
+        }
+        assert!(!listed.text.starts_with("zygote"), "line {line}: {listed:?}");
+    }
+    assert!(compared > 3, "only {compared} answers were found by both");
+}
+
 /// Sixteen requests at once, some of them searches, in a cache that is too small for all of them: each is answered as
 /// when it is alone, unless it had to give up beams and says so, and nothing is left behind.
 #[test]
