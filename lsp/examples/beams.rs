@@ -4,6 +4,8 @@
 //! `cargo run --release --example beams -- DIRECTORY [PLACES] [SEED] [BEAMS]`: places in the files of a directory, as many of each
 //! language. The rest of the cursor's line is cut off, as while typing; the cursor is before a word or sign.
 
+mod ask;
+
 use std::{
     collections::BTreeMap,
     fs,
@@ -12,14 +14,9 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use lacuna::{
-    complete::{Ask, Completer, Trigger},
-    config::Config,
-    documents::Snapshot,
-};
+use lacuna::{complete::Completer, config::Config};
 use lacuna_indexer::{Language, Options, Workspace};
-use lacuna_inference::{Backend, Engine, EngineOptions, Model, ModelSource, Priority};
-use ropey::Rope;
+use lacuna_inference::{Backend, Engine, EngineOptions, Model, ModelSource};
 
 struct Place {
     path: PathBuf,
@@ -154,24 +151,8 @@ fn place(file: &Path, random: &mut u64) -> Option<Place> {
 }
 
 async fn complete(completer: &Arc<Completer>, beams: usize, place: &Place) -> Outcome {
-    let ask = Ask {
-        document: Snapshot {
-            uri: String::new(),
-            path: place.path.clone(),
-            language: Some(place.language),
-            language_id: place.language.name().into(),
-            version: 0,
-            revision: 0,
-            rope: Rope::from_str(&place.text),
-            stale_tree: None,
-        },
-        offset: place.cursor,
-        selected: None,
-        trigger: Trigger::Automatic,
-        priority: Priority::Interactive,
-        recent: Vec::new(),
-        config: Arc::new(Config { beams, least_confidence: 0, deadline_ms: 60_000, ..Config::default() }),
-    };
+    let config = Config { beams, ..Config::default() };
+    let ask = ask::ask(&place.path, place.language, &place.text, place.cursor, config);
     let completed = completer.complete(ask).await;
     let text = completed.texts.first().map_or("", String::as_str);
     Outcome {

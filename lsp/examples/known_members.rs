@@ -5,6 +5,8 @@
 //! `cargo run --release --example known_members -- DIRECTORY [PLACES]`: accesses of the directory's own code that the index has
 //! a list for, evenly spread over its files. The rest of the cursor's line is cut off, as while typing.
 
+mod ask;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -12,14 +14,9 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use lacuna::{
-    complete::{Ask, Completer, Trigger},
-    config::Config,
-    documents::Snapshot,
-};
+use lacuna::{complete::Completer, config::Config};
 use lacuna_indexer::{Language, Options, Workspace, syntax};
-use lacuna_inference::{Backend, Engine, EngineOptions, Model, ModelSource, Priority};
-use ropey::Rope;
+use lacuna_inference::{Backend, Engine, EngineOptions, Model, ModelSource};
 
 struct Place {
     path: PathBuf,
@@ -120,25 +117,8 @@ fn places(workspace: &Workspace, count: usize) -> Vec<Place> {
 }
 
 async fn complete(completer: &Arc<Completer>, context_tokens: usize, place: &Place) -> (String, bool) {
-    let config = Config { context_tokens, least_confidence: 0, deadline_ms: 60_000, ..Config::default() };
-    let ask = Ask {
-        document: Snapshot {
-            uri: String::new(),
-            path: place.path.clone(),
-            language: Some(place.language),
-            language_id: place.language.name().into(),
-            version: 0,
-            revision: 0,
-            rope: Rope::from_str(&place.text),
-            stale_tree: None,
-        },
-        offset: place.cursor,
-        selected: None,
-        trigger: Trigger::Automatic,
-        priority: Priority::Interactive,
-        recent: Vec::new(),
-        config: Arc::new(config),
-    };
+    let config = Config { context_tokens, ..Config::default() };
+    let ask = ask::ask(&place.path, place.language, &place.text, place.cursor, config);
     let completed = completer.complete(ask).await;
     (completed.texts.into_iter().next().unwrap_or_default(), completed.explain.members.is_some())
 }

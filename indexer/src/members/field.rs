@@ -68,10 +68,9 @@ impl<'a, 'tree> Field<'a, 'tree> {
     }
 
     fn said(&self, text: &'a str, node: Node<'_>) -> Said<'a> {
-        let part =
-            |node: Node<'_>, field: &str| node.child_by_field_name(field).map(|node| node.byte_range());
-        let is_named =
-            |node: Node<'_>, field: &str| part(node, field).is_some_and(|range| &text[range] == self.name);
+        let is_named = |node: Node<'_>, field: &str| {
+            node.child_by_field_name(field).is_some_and(|name| &text[name.byte_range()] == self.name)
+        };
         match node.kind() {
             // Whoever else's field of this name: it may be this one.
             "attribute" if is_named(node, "attribute") => self.stored(text, node),
@@ -83,10 +82,10 @@ impl<'a, 'tree> Field<'a, 'tree> {
                 Said::Unknown
             }
             "assignment" if self.is_member(node) && is_named(node, "left") => value(text, node, "right"),
-            "public_field_definition" if self.is_member(node) && is_named(node, "name") => {
-                value(text, node, "value")
-            }
-            "field_definition" if self.is_member(node) && is_named(node, "property") => {
+            // TypeScript's and JavaScript's.
+            "public_field_definition" | "field_definition"
+                if self.is_member(node) && (is_named(node, "name") || is_named(node, "property")) =>
+            {
                 value(text, node, "value")
             }
             "required_parameter" | "optional_parameter" if is_named(node, "pattern") => {
