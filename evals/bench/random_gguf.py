@@ -3,20 +3,27 @@
 
     pip install gguf==0.19.0 numpy
     random_gguf.py --shape 1.5b --type Q4_K_M --out DIR       # DIR/random-qwen2-1.5b-q4_k_m.gguf
+    random_gguf.py --shape 7b --inside inference/embedded/model.gguf --out DIR      # DIR/placed-qwen2-7b-q4_k_m.gguf
 
 Speed depends on shapes and types, not on values, so the values are random; the layout is the real one: tensor names,
 order and types are those that llama.cpp's converter and quantizer give (Q4_K_M holds the output matrix and half of
 attn_v and ffn_down in Q6_K), blocks are valid, weights have a standard deviation of 0.02. The vocabulary and merges are
 those of --vocabulary, filled up to the shape's size, so that source text tokenizes as it does for a real model.
+
+With --inside the answers are those of a small trained model, whose weights lie among the random ones (placed_weights.py): for
+measuring what depends on answers, as speculation does.
 """
 
 import argparse
 from dataclasses import dataclass
+from multiprocessing import Pool
 from pathlib import Path
 
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
+
+from placed_weights import Trained, put
 
 DEVIATION = 0.02
 EMBEDDED = Path(__file__).resolve().parents[2] / "inference" / "embedded" / "model.gguf"
@@ -101,22 +108,45 @@ def tensors(shape: Shape, file_type: str):
     yield "output_norm.weight", shape.hidden, None, Type.F32
 
 
-def write(shape_name: str, file_type: str, out: Path, vocabulary: Path, seed: int) -> Path:
+def values(name: str, rows: int, columns: int | None, kind: Type, rng: np.random.Generator, trained: Trained | None, pool) -> np.ndarray:
+    """A tensor's bytes, or a vector's numbers."""
+    if columns is None:
+        placed = trained and trained.vector(name, rows)
+        if placed is not None:
+            return placed
+        spread, center = (0.0, 1.0) if name.endswith("norm.weight") else (DEVIATION, 0.0)
+        return (center + spread * rng.standard_normal(rows)).astype(np.float32)
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    if trained and trained.is_zero_elsewhere(name):
+        blocks = np.zeros((rows, columns // block * size), np.uint8)
+    else:
+        blocks = random_blocks(rng, kind, rows * columns // block).reshape(rows, -1)
+    placed = trained and trained.matrix(name, rows)
+    if placed is not None:
+        put(blocks, kind, placed, pool)
+    return blocks
+
+
+def write(shape_name: str, file_type: str, out: Path, vocabulary: Path, seed: int, inside: Path | None) -> Path:
     shape = SHAPES[shape_name]
+    trained = inside and Trained(inside, shape.hidden, shape.heads, shape.kv_heads, shape.head_dim)
     rng = np.random.default_rng(seed)
-    path = out / f"random-qwen2-{shape_name}-{file_type.lower()}.gguf"
+    name = f"{'placed' if trained else 'random'}-qwen2-{shape_name}"
+    path = out / f"{name}-{file_type.lower()}.gguf"
     partial = path.with_suffix(".partial")  # a killed run leaves no file that looks whole
     writer = gguf.GGUFWriter(partial, "qwen2")
     writer.add_type(gguf.GGUFType.MODEL)
-    writer.add_name(f"random-qwen2-{shape_name}")
+    writer.add_name(name)
     writer.add_block_count(shape.layers)
     writer.add_context_length(32768)
     writer.add_embedding_length(shape.hidden)
     writer.add_feed_forward_length(shape.feed_forward)
     writer.add_head_count(shape.heads)
     writer.add_head_count_kv(shape.kv_heads)
-    writer.add_rope_freq_base(1e6)
-    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(trained.fields["qwen2.rope.freq_base"] if trained else 1e6)
+    writer.add_layer_norm_rms_eps(trained.epsilon if trained else 1e-6)
+    if trained and "lacuna.fim_order" in trained.fields:
+        writer.add_string("lacuna.fim_order", trained.fields["lacuna.fim_order"])
     writer.add_file_type(FILE_TYPES[file_type])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
@@ -145,15 +175,9 @@ def write(shape_name: str, file_type: str, out: Path, vocabulary: Path, seed: in
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
-    for name, rows, columns, kind in plan:
-        if columns is None:
-            spread = 0.0 if name.endswith("norm.weight") else DEVIATION
-            center = 1.0 if name.endswith("norm.weight") else 0.0
-            values = (center + spread * rng.standard_normal(rows)).astype(np.float32)
-        else:
-            block, _ = gguf.GGML_QUANT_SIZES[kind]
-            values = random_blocks(rng, kind, rows * columns // block).reshape(rows, -1)
-        writer.write_tensor_data(values)
+    with Pool() as pool:
+        for name, rows, columns, kind in plan:
+            writer.write_tensor_data(values(name, rows, columns, kind, rng, trained, pool))
     writer.close()
     partial.rename(path)
     return path
@@ -166,9 +190,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the file goes")
     parser.add_argument("--vocabulary", type=Path, default=EMBEDDED, metavar="GGUF", help="whose tokens and merges")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--inside", type=Path, metavar="GGUF", help="a small Qwen2 model whose answers are to be given")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = write(arguments.shape, arguments.type, arguments.out, arguments.vocabulary, arguments.seed)
+    path = write(arguments.shape, arguments.type, arguments.out, arguments.inside or arguments.vocabulary, arguments.seed,
+                 arguments.inside)
     print(f"{path} {path.stat().st_size / 2**20:.0f} MiB")
 
 
