@@ -32,6 +32,11 @@ const LARGE_LOGITS_BOUND: f64 = 3e-2;
 /// How often each request is computed again. A variant of the kernels gave one of eighty prompts of a 7B other bits.
 const REPEATS: usize = 40;
 
+/// The same for prompts alone, of these lengths. A variant of some kernels gave one of four hundred other bits, of lengths that
+/// end within a block of rows only.
+const REPEATED_PROMPTS: usize = 400;
+const REPEATED_LENGTHS: [usize; 4] = [512, 513, 514, 515];
+
 /// What is timed of a model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Times {
@@ -207,7 +212,7 @@ fn model(index: usize, path: &Path, times: Times) -> Outcome<usize> {
         choosing_steps(&model, &mut gpu)?;
         return Ok(0);
     }
-    let mut failures = parity(&model, &mut gpu)?;
+    let mut failures = parity(&model, &mut gpu)? + repeated(&model, &mut gpu)?;
     for depth in [512, 2048, 8192] {
         if depth + 64 > (gpu.blocks() * BLOCK_SIZE).min(model.context_length()) {
             continue;
@@ -291,7 +296,7 @@ fn parity(model: &Model, gpu: &mut CudaRunner) -> Outcome<usize> {
     )?;
     let whole = step(vec![entry(sequence.clone(), 0, 0, 0..count)]);
     let expected = cpu.forward(&whole, &|| false).unwrap_or_default().to_vec();
-    let mut found = gpu.forward(&whole, &|| false)?.unwrap_or_default().to_vec();
+    let found = gpu.forward(&whole, &|| false)?.unwrap_or_default().to_vec();
     let bound = if is_large { LARGE_LOGITS_BOUND } else { LOGITS_BOUND };
     let mut failures = 0;
     let mut say = |what: &str, error: f64, bound: f64| {
@@ -316,8 +321,43 @@ fn parity(model: &Model, gpu: &mut CudaRunner) -> Outcome<usize> {
         }
         say(&format!("bits of pieces of {piece} beside another sequence"), differing(&pieces, &found), 0.0);
     }
-    found.clear();
+    // Few wanted rows of many, for which alone the end of the last layer is computed.
+    for first in [count - 1, count.saturating_sub(7)] {
+        let own = entry(sequence.clone(), 0, 100, first..count);
+        let other = entry(tokens(70, 4, vocabulary), 0, 200, 0..0);
+        let few = gpu.forward(&step(vec![other, own]), &|| false)?.unwrap_or_default();
+        let wrong = differing(few, &found[first * vocabulary..])
+            + few.len().abs_diff((count - first) * vocabulary) as f64;
+        say(&format!("bits of the last {} rows alone", count - first), wrong, 0.0);
+    }
     Ok(failures)
+}
+
+/// Prompts of some lengths computed again and again with a decoding step in between, so that a race between kernels may show.
+fn repeated(model: &Model, gpu: &mut CudaRunner) -> Outcome<usize> {
+    let vocabulary = model.config().vocabulary;
+    let mut differing = 0;
+    for count in REPEATED_LENGTHS {
+        let batch = step(vec![entry(tokens(count, 2, vocabulary), 0, 0, count - 1..count)]);
+        let mut bits = || -> Outcome<Vec<u32>> {
+            let logits = gpu.forward(&batch, &|| false)?.unwrap_or_default();
+            let found = logits.iter().map(|logit| logit.to_bits()).collect();
+            for position in [count, count + 1] {
+                gpu.forward(&step(vec![entry(tokens(1, position, vocabulary), position, 0, 0..1)]), &|| {
+                    false
+                })?;
+            }
+            Ok(found)
+        };
+        let first = bits()?;
+        for _ in 0..REPEATED_PROMPTS {
+            differing += usize::from(bits()? != first);
+        }
+    }
+    let count = REPEATED_LENGTHS.len() * REPEATED_PROMPTS;
+    let word = if differing == 0 { "ok" } else { "FAILED" };
+    println!("{word:<12}{count} prompts computed again have the same bits, but for {differing}");
+    Ok(usize::from(differing > 0))
 }
 
 /// Of the log probabilities.

@@ -225,6 +225,29 @@ extern "C" __global__ void __launch_bounds__(ROW_WARPS * 32) pack(const __grid_c
     store_activations(p.out, row, unit, v);
 }
 
+struct GatherParams {
+    const float* from;  // [pieces][rows][stride]
+    float* to;          // [pieces][wanted rows][stride]
+    const u32* wanted;
+    u32 rows;
+    u32 stride;
+};
+
+constexpr u32 GATHER_THREADS = 128;
+
+// Row i of each piece becomes its row wanted[i].
+extern "C" __global__ void __launch_bounds__(GATHER_THREADS) gather(const __grid_constant__ GatherParams p) {
+    // In this order, unlike elsewhere: attention of the rows reads keys before it waits, and those of the kernel before this one
+    // must be there then.
+    wait_for_previous_kernel();
+    let_next_kernel_start();
+    const u32 quad = blockIdx.x * GATHER_THREADS + threadIdx.x;
+    if (quad >= p.stride / 4) return;
+    const u64 from = ((u64)blockIdx.z * p.rows + p.wanted[blockIdx.y]) * p.stride;
+    const u64 to = ((u64)blockIdx.z * gridDim.y + blockIdx.y) * p.stride;
+    ((float4*)(p.to + to))[quad] = ((const float4*)(p.from + from))[quad];
+}
+
 struct ChooseParams {
     const float* logits;  // [rows][stride]
     float4* shares;       // [rows][CHOOSE_BLOCKS]: best logit, its token's bits, sum of exponentials relative to it

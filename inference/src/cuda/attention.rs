@@ -84,6 +84,11 @@ impl StepAddresses {
     pub fn section(self, first_word: usize) -> CUdeviceptr {
         self.words + 4 * first_word as CUdeviceptr
     }
+
+    /// Of the step whose array lies behind that of `step`.
+    pub fn behind(self, step: &Step) -> Self {
+        Self { words: self.section(step.words.len()) }
+    }
 }
 
 impl KvPages {
@@ -207,6 +212,52 @@ impl AttentionScratch {
         step.rows <= ROTATING_ROWS && Self::uses_chunks(gpu, shape, step)
     }
 
+    fn rotation(
+        &self,
+        kv: &KvPages,
+        layer: usize,
+        step: &Step,
+        at: StepAddresses,
+        projections: Partial,
+        rotation: Rotation,
+    ) -> RotateParams {
+        let shape = &kv.shape;
+        RotateParams {
+            products: projections,
+            bias: rotation.bias,
+            turns: self.turns.address(),
+            positions: at.section(step.positions),
+            table_starts: at.section(step.table_starts),
+            tables: at.section(step.tables),
+            query: self.query.address(),
+            keys: kv.plane(layer, 0),
+            values: kv.plane(layer, 1),
+            heads: shape.heads as u32,
+            kv_heads: shape.kv_heads as u32,
+            dimension: shape.dimension as u32,
+            adjacent: rotation.pairs_are_adjacent,
+        }
+    }
+
+    /// Rotates and stores the step's keys and values, and no more.
+    ///
+    /// # Safety
+    /// As for [`Self::attend`].
+    #[allow(clippy::too_many_arguments, reason = "as `attend`")]
+    pub unsafe fn store(
+        &self,
+        gpu: &Gpu,
+        kv: &KvPages,
+        layer: usize,
+        step: &Step,
+        at: StepAddresses,
+        projections: Partial,
+        rotation: Rotation,
+    ) -> Result<(), GpuError> {
+        // SAFETY: the caller's promise.
+        unsafe { launch_rotation(gpu, &self.rotation(kv, layer, step, at, projections, rotation)) }
+    }
+
     /// Rotates and stores the step's keys and values, attends, and leaves the result in `out`.
     ///
     /// # Safety
@@ -225,22 +276,8 @@ impl AttentionScratch {
         out: Activations,
     ) -> Result<(), GpuError> {
         let shape = &kv.shape;
-        let (keys, values) = (kv.plane(layer, 0), kv.plane(layer, 1));
-        let rotate = RotateParams {
-            products: projections,
-            bias: rotation.bias,
-            turns: self.turns.address(),
-            positions: at.section(step.positions),
-            table_starts: at.section(step.table_starts),
-            tables: at.section(step.tables),
-            query: self.query.address(),
-            keys,
-            values,
-            heads: shape.heads as u32,
-            kv_heads: shape.kv_heads as u32,
-            dimension: shape.dimension as u32,
-            adjacent: rotation.pairs_are_adjacent,
-        };
+        let rotate = self.rotation(kv, layer, step, at, projections, rotation);
+        let (keys, values) = (rotate.keys, rotate.values);
         let variant = HEAD_DIMENSIONS.iter().position(|dimension| *dimension == shape.dimension);
         let variant = variant.ok_or_else(|| {
             GpuError::Unsupported(format!("no attention for heads of {} dimensions", shape.dimension))
@@ -280,8 +317,7 @@ impl AttentionScratch {
                 let params = RotateAttendParams { rotate, attend };
                 gpu.launch(&gpu.kernels.rotate_attend[variant], spans, threads, 0, &params)?;
             } else {
-                let grid = [(shape.heads + 2 * shape.kv_heads).div_ceil(ROTATE_HEADS), step.rows, 1];
-                gpu.launch(&gpu.kernels.rotate, grid, 64 * ROTATE_HEADS as u32, 0, &rotate)?;
+                launch_rotation(gpu, &rotate)?;
                 if by_chunks {
                     gpu.launch(&gpu.kernels.attend_chunks[variant], spans, threads, 0, &attend)?;
                 } else {
@@ -308,6 +344,17 @@ impl AttentionScratch {
             }
         }
     }
+}
+
+/// Queues `rotate`.
+///
+/// # Safety
+/// Addresses are of live buffers of the shapes that `RotateParams` states in `attention.cu`.
+unsafe fn launch_rotation(gpu: &Gpu, params: &RotateParams) -> Result<(), GpuError> {
+    let heads = (params.heads + 2 * params.kv_heads) as usize;
+    let grid = [heads.div_ceil(ROTATE_HEADS), params.products.rows as usize, 1];
+    // SAFETY: the caller's promise.
+    unsafe { gpu.launch(&gpu.kernels.rotate, grid, 64 * ROTATE_HEADS as u32, 0, params) }
 }
 
 /// Query heads that share a key-value head.

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::{Gpu, GpuError, step::Step};
 
 /// Steps with more rows take so long that starting their kernels costs nothing.
-const MOST_ROWS: usize = 64;
+pub(super) const MOST_ROWS: usize = 64;
 /// Recorded or counted shapes of steps; when there are more they are all forgotten.
 const MOST_SHAPES: usize = 256;
 /// Recording costs a few steps' time, so a shape must come again before it is recorded.

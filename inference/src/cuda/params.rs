@@ -21,6 +21,7 @@ kernel_arguments!(
     NormalizeParams,
     GateParams,
     PackParams,
+    GatherParams,
     ChooseParams,
     TurnsParams,
     RotateParams,
@@ -137,6 +138,15 @@ pub struct PackParams {
     pub rows: CUdeviceptr,
     pub out: Activations,
     pub columns: u32,
+}
+
+#[repr(C)]
+pub struct GatherParams {
+    pub from: CUdeviceptr,
+    pub to: CUdeviceptr,
+    pub wanted: CUdeviceptr,
+    pub rows: u32,
+    pub stride: u32,
 }
 
 #[repr(C)]

@@ -8,7 +8,8 @@ use super::{
     buffers::{Buffer, DeviceMatrix},
     multiply::{LARGEST_NARROW_ROWS, padded_rows},
     params::{
-        Activations, ChooseParams, EmbedParams, GateParams, Layout, NormalizeParams, PackParams, Partial,
+        Activations, ChooseParams, EmbedParams, GateParams, GatherParams, Layout, NormalizeParams,
+        PackParams, Partial,
     },
     tiles::{COLUMN_UNIT, padded_columns},
 };
@@ -150,6 +151,25 @@ pub(super) unsafe fn gate(gpu: &Gpu, rows: usize, params: &GateParams) -> Result
 pub(super) unsafe fn pack(gpu: &Gpu, rows: usize, params: &PackParams) -> Result<(), GpuError> {
     // SAFETY: the caller's promise.
     unsafe { gpu.launch(&gpu.kernels.pack, row_grid(&params.out, rows), 32 * ROW_WARPS as u32, 0, params) }
+}
+
+/// Copies the rows that `wanted` lists, `count` of them, of each piece of `from` to `to`.
+///
+/// # Safety
+/// `wanted` names rows of `from`, whose stride is a multiple of 4; `to` has room for as many pieces of `count` rows.
+pub(super) unsafe fn gather(
+    gpu: &Gpu,
+    from: Partial,
+    wanted: CUdeviceptr,
+    count: usize,
+    to: CUdeviceptr,
+) -> Result<Partial, GpuError> {
+    const THREADS: usize = 128;
+    let params = GatherParams { from: from.values, to, wanted, rows: from.rows, stride: from.stride };
+    let grid = [(from.stride as usize).div_ceil(4 * THREADS), count, from.splits as usize];
+    // SAFETY: the caller's promise.
+    unsafe { gpu.launch(&gpu.kernels.gather, grid, THREADS as u32, 0, &params)? };
+    Ok(Partial { values: to, rows: count as u32, ..from })
 }
 
 /// Blocks that share a row's vocabulary in [`choose`].

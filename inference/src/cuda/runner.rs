@@ -11,7 +11,7 @@ use super::{
     Gpu, GpuError,
     attention::{self, AttentionScratch, AttentionShape, KvPages, Rotation, StepAddresses},
     buffers::{Buffer, DeviceMatrix, Uploader},
-    graphs::{Found, Graph, Graphs},
+    graphs::{Found, Graph, Graphs, MOST_ROWS},
     multiply::{LARGEST_NARROW_ROWS, Products},
     pace::Pace,
     params::{GateInput, GateParams, Layout, NormalizeParams, Partial},
@@ -81,6 +81,9 @@ pub struct CudaRunner {
 struct Scratch {
     words: Buffer,
     residual: Buffer,
+    /// Rows of the residual and of the last layer's query, key and value whose logits are wanted.
+    wanted_residual: Buffer,
+    wanted_projections: Buffer,
     /// Output of the last product, read by the kernel after it.
     products: Buffer,
     /// Output of products that read `products` themselves.
@@ -286,18 +289,26 @@ impl CudaRunner {
         batch: &Batch,
         abandoned: &dyn Fn() -> bool,
     ) -> Result<Option<usize>, GpuError> {
-        let step = Step::new(batch, attention::group(&self.kv.shape));
+        let group = attention::group(&self.kv.shape);
+        let step = Step::new(batch, group);
         let vocabulary = self.config.vocabulary;
         assert!(step.words[..step.rows].iter().all(|token| (*token as usize) < vocabulary));
         assert!(step.words[step.tables..].iter().all(|block| (*block as usize) < self.blocks));
-        self.reserve(&step)?;
-        self.scratch.words.write(&self.gpu, &step.words)?;
+        let wanted = wanted_rows(batch).map(|wanted| Step::new(&wanted, group));
+        self.reserve(&step, wanted.as_ref())?;
+        match &wanted {
+            None => self.scratch.words.write(&self.gpu, &step.words)?,
+            Some(wanted) => {
+                let words = [step.words.as_slice(), &wanted.words].concat();
+                self.scratch.words.write(&self.gpu, &words)?;
+            }
+        }
         let finished = match self.graphs.find(&step) {
             Found::Ready(graph) => {
                 graph.launch()?;
                 true
             }
-            Found::Worthwhile => match Graph::capture(&self.gpu, || self.queue(&step, &|| false)) {
+            Found::Worthwhile => match Graph::capture(&self.gpu, || self.queue(&step, None, &|| false)) {
                 Ok(graph) => {
                     graph.launch()?;
                     self.graphs.keep(&step, graph);
@@ -306,10 +317,10 @@ impl CudaRunner {
                 Err(error) => {
                     tracing::warn!(%error, "steps cannot be recorded and take longer to start");
                     self.graphs.refuse();
-                    self.queue(&step, abandoned)?
+                    self.queue(&step, None, abandoned)?
                 }
             },
-            Found::Rare => self.queue(&step, abandoned)?,
+            Found::Rare => self.queue(&step, wanted.as_ref(), abandoned)?,
         };
         if !finished {
             // The words are overwritten by the next step; what was queued must have read them.
@@ -357,29 +368,46 @@ impl CudaRunner {
         self.output.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Makes room for a step. Allocates only when a step is larger than all before it.
-    fn reserve(&mut self, step: &Step) -> Result<(), GpuError> {
+    /// Makes room for a step, and for its wanted rows alone. Allocates only when a step is larger than all before it.
+    fn reserve(&mut self, step: &Step, wanted: Option<&Step>) -> Result<(), GpuError> {
         let (gpu, c, rows) = (&self.gpu, &self.config, step.rows);
-        let mut floats = 0;
-        for layer in &self.layers {
-            for products in layer.products() {
-                floats = floats.max(products.output_length(gpu, rows)?);
+        let (mut floats, mut sums) = (0, 0);
+        for rows in
+            [Some(rows), wanted.map(|wanted| wanted.rows)].into_iter().flatten().filter(|rows| *rows > 0)
+        {
+            for layer in &self.layers {
+                for products in layer.products() {
+                    floats = floats.max(products.output_length(gpu, rows)?);
+                }
+                if layer.down.gates(gpu, rows) {
+                    sums = sums.max(layer.down.output_length(gpu, rows)?);
+                }
             }
         }
-        let mut sums = 0;
-        for layer in self.layers.iter().filter(|layer| layer.down.gates(gpu, rows)) {
-            sums = sums.max(layer.down.output_length(gpu, rows)?);
-        }
+        let projections = match (wanted, self.layers.last()) {
+            (Some(wanted), Some(last)) => {
+                let pieces = last.query_key_value.output_length(gpu, rows)? / rows;
+                wanted.rows * pieces
+            }
+            _ => 0,
+        };
         let logits = step.wanted_rows * self.head().stride;
         let before = self.scratch.addresses();
         let s = &mut self.scratch;
-        s.words.reserve(gpu, "a step", step.words.len() * 4)?;
+        let words = step.words.len() + wanted.map_or(0, |wanted| wanted.words.len());
+        s.words.reserve(gpu, "a step", words * 4)?;
         s.residual.reserve(gpu, "activations", rows * c.embedding * 4)?;
+        let wanted_rows = wanted.map_or(0, |wanted| wanted.rows);
+        s.wanted_residual.reserve(gpu, "activations", wanted_rows * c.embedding * 4)?;
+        s.wanted_projections.reserve(gpu, "activations", projections * 4)?;
         s.products.reserve(gpu, "activations", floats * 4)?;
         s.sums.reserve(gpu, "activations", sums * 4)?;
         let widest = c.embedding.max(c.feed_forward).max(c.heads * c.head_dimension);
         s.x.reserve(gpu, rows, widest)?;
         s.attention.reserve(gpu, &self.kv.shape, step)?;
+        if let Some(wanted) = wanted.filter(|wanted| wanted.rows > 0) {
+            s.attention.reserve(gpu, &self.kv.shape, wanted)?;
+        }
         s.logits.reserve(gpu, "logits", logits * 4)?;
         s.choices.reserve(gpu, step.wanted_rows)?;
         if s.addresses() != before {
@@ -389,50 +417,85 @@ impl CudaRunner {
         Ok(())
     }
 
-    /// Queues the kernels of a step. `false` when it was abandoned.
-    fn queue(&self, step: &Step, abandoned: &dyn Fn() -> bool) -> Result<bool, GpuError> {
+    /// Queues the kernels of a step; with `wanted`, its rows alone after the last layer's keys and values. `false` when it was
+    /// abandoned.
+    fn queue(
+        &self,
+        step: &Step,
+        wanted: Option<&Step>,
+        abandoned: &dyn Fn() -> bool,
+    ) -> Result<bool, GpuError> {
         let Self { gpu, config: c, scratch: s, kv, .. } = self;
-        let at = StepAddresses { words: s.words.address() };
-        let (rows, residual, products) = (step.rows, s.residual.address(), s.products.address());
+        let products = s.products.address();
+        // What is being computed: all rows, then perhaps the wanted ones.
+        let (mut step, mut at) = (step, StepAddresses { words: s.words.address() });
+        let mut residual = s.residual.address();
         let attention_width = c.heads * c.head_dimension;
-        let normalize =
-            |update: Partial, weight: &Buffer, wanted: CUdeviceptr, count: usize, layout: Layout| {
-                let out = s.x.shaped(count, c.embedding, layout);
-                let params = NormalizeParams {
-                    residual,
-                    update,
-                    weight: weight.address(),
-                    wanted,
-                    out,
-                    columns: c.embedding as u32,
-                    epsilon: c.norm_epsilon,
-                };
-                // SAFETY: the residual has the step's rows, the weight and the update `embedding` columns.
-                unsafe { rows::normalize(gpu, count, &params) }.map(|()| out)
+        let normalize = |residual,
+                         update: Partial,
+                         weight: &Buffer,
+                         wanted: CUdeviceptr,
+                         count: usize,
+                         layout: Layout| {
+            let out = s.x.shaped(count, c.embedding, layout);
+            let params = NormalizeParams {
+                residual,
+                update,
+                weight: weight.address(),
+                wanted,
+                out,
+                columns: c.embedding as u32,
+                epsilon: c.norm_epsilon,
             };
+            // SAFETY: the residual has the step's rows, the weight and the update `embedding` columns.
+            unsafe { rows::normalize(gpu, count, &params) }.map(|()| out)
+        };
         // SAFETY: token ids were checked against the vocabulary; the residual was sized for the step.
         unsafe {
-            rows::embed(gpu, self.embedding.matrix(0), at.section(0), rows, residual)?;
+            rows::embed(gpu, self.embedding.matrix(0), at.section(0), step.rows, residual)?;
             s.attention.turn(gpu, &kv.shape, step, at, self.frequencies.address())?;
         }
         let layer_bytes = self.layers.first().map_or(0, Layer::byte_length);
-        let mut pace = Pace::new(gpu, rows, layer_bytes);
+        let mut pace = Pace::new(gpu, step.rows, layer_bytes);
         let mut update = NOTHING;
         for (index, layer) in self.layers.iter().enumerate() {
             if abandoned() {
                 return Ok(false);
             }
-            let x =
-                normalize(update, &layer.attention_norm, 0, rows, layer.query_key_value.layout(gpu, rows))?;
+            let layout = layer.query_key_value.layout(gpu, step.rows);
+            let x = normalize(residual, update, &layer.attention_norm, 0, step.rows, layout)?;
             let rotation = Rotation {
                 bias: layer.bias.as_ref().map_or(0, Buffer::address),
                 pairs_are_adjacent: u32::from(c.architecture.rope_pairing() == RopePairing::Adjacent),
             };
-            let attended = s.x.shaped(rows, attention_width, layer.output.layout(gpu, rows));
             // SAFETY: `reserve` sized every buffer for this step; kernels run in this order, so a buffer is read
             // before the next kernel that writes it.
+            let mut projections = unsafe { layer.query_key_value.launch(gpu, x, step.rows, products)? };
+            if let Some(wanted) = wanted.filter(|_| index + 1 == self.layers.len()) {
+                // SAFETY: as above; the wanted rows are rows of the step.
+                unsafe {
+                    s.attention.store(gpu, kv, index, step, at, projections, rotation)?;
+                    if wanted.rows == 0 {
+                        return Ok(true);
+                    }
+                    let (list, count) = (at.section(step.wanted), wanted.rows);
+                    let all = Partial {
+                        values: residual,
+                        splits: 1,
+                        rows: step.rows as u32,
+                        stride: c.embedding as u32,
+                    };
+                    residual = rows::gather(gpu, all, list, count, s.wanted_residual.address())?.values;
+                    let place = s.wanted_projections.address();
+                    projections = rows::gather(gpu, projections, list, count, place)?;
+                    (step, at) = (wanted, at.behind(step));
+                    s.attention.turn(gpu, &kv.shape, step, at, self.frequencies.address())?;
+                }
+            }
+            let rows = step.rows;
+            let attended = s.x.shaped(rows, attention_width, layer.output.layout(gpu, rows));
+            // SAFETY: as above.
             update = unsafe {
-                let projections = layer.query_key_value.launch(gpu, x, rows, products)?;
                 s.attention.attend(gpu, kv, index, step, at, projections, rotation, attended)?;
                 layer.output.launch(gpu, attended, rows, products)?
             };
@@ -440,7 +503,8 @@ impl CudaRunner {
             if abandoned() {
                 return Ok(false);
             }
-            let x = normalize(update, &layer.feed_forward_norm, 0, rows, layer.gate_up.layout(gpu, rows))?;
+            let layout = layer.gate_up.layout(gpu, rows);
+            let x = normalize(residual, update, &layer.feed_forward_norm, 0, rows, layout)?;
             let gated = s.x.shaped(rows, c.feed_forward, layer.down.layout(gpu, rows));
             // SAFETY: as above.
             let gate_up = unsafe { layer.gate_up.launch(gpu, x, rows, products)? };
@@ -466,7 +530,8 @@ impl CudaRunner {
         }
         if step.wanted_rows > 0 {
             let (wanted, count) = (at.section(step.wanted), step.wanted_rows);
-            let x = normalize(update, &self.output_norm, wanted, count, self.head().layout(gpu, count))?;
+            let layout = self.head().layout(gpu, count);
+            let x = normalize(residual, update, &self.output_norm, wanted, count, layout)?;
             let (logits, stride) = (s.logits.address(), self.head().stride);
             // SAFETY: as above; the wanted rows are rows of the step.
             unsafe {
@@ -476,6 +541,23 @@ impl CudaRunner {
         }
         Ok(true)
     }
+}
+
+/// The rows whose logits are wanted as a batch of their own, where they are few of many. Not of steps that are recorded as
+/// graphs, which would have to be told apart by these rows too.
+fn wanted_rows(batch: &Batch) -> Option<Batch> {
+    let wanted: usize = batch.entries.iter().map(|entry| entry.logits.len()).sum();
+    if batch.rows() <= MOST_ROWS || wanted > LARGEST_NARROW_ROWS {
+        return None;
+    }
+    let entries = batch.entries.iter().filter(|entry| !entry.logits.is_empty()).map(|entry| BatchEntry {
+        sequence: entry.sequence,
+        tokens: entry.tokens[entry.logits.clone()].to_vec(),
+        start: entry.start + entry.logits.start,
+        blocks: entry.blocks.clone(),
+        logits: 0..entry.logits.len(),
+    });
+    Some(Batch { copies: Vec::new(), entries: entries.collect() })
 }
 
 /// The batch without its last `tail` rows, then those; `None` unless they are of one sequence and the only wanted ones.
@@ -500,8 +582,16 @@ fn split_tail(batch: &Batch, tail: usize) -> Option<[Batch; 2]> {
 impl Scratch {
     /// Of every buffer that kernels are given.
     fn addresses(&self) -> Vec<CUdeviceptr> {
-        let own =
-            [&self.words, &self.residual, &self.products, &self.sums, &self.logits].map(Buffer::address);
+        let own = [
+            &self.words,
+            &self.residual,
+            &self.wanted_residual,
+            &self.wanted_projections,
+            &self.products,
+            &self.sums,
+            &self.logits,
+        ]
+        .map(Buffer::address);
         [&own[..], &self.x.addresses(), &self.attention.addresses(), &self.choices.addresses()].concat()
     }
 
@@ -510,6 +600,8 @@ impl Scratch {
         Ok(Self {
             words: empty("a step")?,
             residual: empty("activations")?,
+            wanted_residual: empty("activations")?,
+            wanted_projections: empty("activations")?,
             products: empty("activations")?,
             sums: empty("activations")?,
             x: ActivationBuffer::new(gpu, precision)?,
@@ -553,6 +645,30 @@ fn blocks_that_fit(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_wanted_rows_of_many_become_a_batch() {
+        let entry = |tokens: usize, start: usize, logits: std::ops::Range<usize>| BatchEntry {
+            sequence: 0,
+            tokens: (0..tokens as u32).collect(),
+            start,
+            blocks: (0..40).collect(),
+            logits,
+        };
+        let batch = |entries| Batch { copies: Vec::new(), entries };
+        let wanted = wanted_rows(&batch(vec![entry(100, 3, 0..0), entry(2, 50, 0..2), entry(90, 7, 87..90)]));
+        let found: Vec<_> = wanted
+            .expect("few of many")
+            .entries
+            .into_iter()
+            .map(|entry| (entry.start, entry.tokens, entry.logits))
+            .collect();
+        assert_eq!(found, [(50, vec![0, 1], 0..2), (94, vec![87, 88, 89], 0..3)]);
+        assert_eq!(wanted_rows(&batch(vec![entry(100, 0, 0..0)])), Some(Batch::default()));
+        // Few rows in all, and many wanted ones.
+        assert_eq!(wanted_rows(&batch(vec![entry(64, 0, 63..64)])), None);
+        assert_eq!(wanted_rows(&batch(vec![entry(100, 0, 60..100)])), None);
+    }
 
     #[test]
     fn a_tail_is_cut_off_where_only_its_rows_are_wanted() {
