@@ -333,25 +333,24 @@ fn parity(model: &Model, gpu: &mut CudaRunner) -> Outcome<usize> {
     Ok(failures)
 }
 
-/// Prompts of some lengths computed again and again with a decoding step in between, so that a race between kernels may show.
+/// Prompts of some lengths computed again and again with decoding steps of other tokens in between, so that a race between
+/// kernels may show.
 fn repeated(model: &Model, gpu: &mut CudaRunner) -> Outcome<usize> {
     let vocabulary = model.config().vocabulary;
     let mut differing = 0;
     for count in REPEATED_LENGTHS {
         let batch = step(vec![entry(tokens(count, 2, vocabulary), 0, 0, count - 1..count)]);
-        let mut bits = || -> Outcome<Vec<u32>> {
+        let mut bits = |round: usize| -> Outcome<Vec<u32>> {
             let logits = gpu.forward(&batch, &|| false)?.unwrap_or_default();
             let found = logits.iter().map(|logit| logit.to_bits()).collect();
             for position in [count, count + 1] {
-                gpu.forward(&step(vec![entry(tokens(1, position, vocabulary), position, 0, 0..1)]), &|| {
-                    false
-                })?;
+                gpu.forward(&step(vec![entry(tokens(1, round, vocabulary), position, 0, 0..1)]), &|| false)?;
             }
             Ok(found)
         };
-        let first = bits()?;
-        for _ in 0..REPEATED_PROMPTS {
-            differing += usize::from(bits()? != first);
+        let first = bits(0)?;
+        for round in 1..=REPEATED_PROMPTS {
+            differing += usize::from(bits(round)? != first);
         }
     }
     let count = REPEATED_LENGTHS.len() * REPEATED_PROMPTS;
