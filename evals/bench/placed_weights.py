@@ -49,7 +49,7 @@ class Trained:
         self.tensors = {tensor.name: tensor for tensor in reader.tensors}
         self.hidden, self.heads, self.kv_heads, self.head_dim = hidden, heads, kv_heads, head_dim
         number = lambda key: int(self.fields[f"qwen2.{key}"])  # noqa: E731
-        self.layers, self.small_hidden = number("block_count"), number("embedding_length")
+        self.small_hidden = number("embedding_length")
         self.small_heads, self.small_kv_heads = number("attention.head_count"), number("attention.head_count_kv")
         self.small_head_dim = self.small_hidden // self.small_heads
         if head_dim != 2 * self.small_head_dim or self.small_kv_heads > kv_heads or self.group > heads // kv_heads:
@@ -98,13 +98,17 @@ class Trained:
             out[: len(small)] = small * self.norm_scale
             return out
         out = np.zeros(size, np.float32)
-        out[self.places(role)] = small * (2**0.5 if role == "attn_q" else 1.0)
+        out[self.places(role)] = small * self.scale(role)
         return out
 
     def places(self, role: str) -> np.ndarray:
         kv = np.arange(self.small_kv_heads)
         return {"attn_q": lambda: self.rotated(self.query_heads), "attn_k": lambda: self.rotated(kv),
                 "attn_v": lambda: self.straight(kv)}[role]()
+
+    @staticmethod
+    def scale(role: str) -> float:
+        return 2**0.5 if role == "attn_q" else 1.0
 
     def is_zero_elsewhere(self, name: str) -> bool:
         return name.split(".")[-2] in ("attn_output", "ffn_down", "token_embd")
@@ -120,7 +124,7 @@ class Trained:
             return None
         small = self.weight(name)
         if role in ("attn_q", "attn_k", "attn_v"):
-            return Placed(self.places(role), hidden, small * (2**0.5 if role == "attn_q" else 1.0))
+            return Placed(self.places(role), hidden, small * self.scale(role))
         if role == "attn_output":
             return Placed(hidden, self.straight(self.query_heads), small)
         if role == "ffn_down":

@@ -190,8 +190,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the file goes")
     parser.add_argument("--vocabulary", type=Path, default=EMBEDDED, metavar="GGUF", help="whose tokens and merges")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--inside", type=Path, metavar="GGUF", help="a small Qwen2 model whose answers are to be given")
+    parser.add_argument("--inside", type=Path, metavar="GGUF", help="a small Qwen2 model whose answers are to be given; its vocabulary is taken")
     arguments = parser.parse_args()
+    if arguments.inside and arguments.type == "F16":
+        parser.error("--inside goes with the types Q4_K_M and Q8_0")
     arguments.out.mkdir(parents=True, exist_ok=True)
     path = write(arguments.shape, arguments.type, arguments.out, arguments.inside or arguments.vocabulary, arguments.seed,
                  arguments.inside)

@@ -370,44 +370,34 @@ impl CudaRunner {
 
     /// Makes room for a step, and for its wanted rows alone. Allocates only when a step is larger than all before it.
     fn reserve(&mut self, step: &Step, wanted: Option<&Step>) -> Result<(), GpuError> {
+        let logits = step.wanted_rows * self.head().stride;
         let (gpu, c, rows) = (&self.gpu, &self.config, step.rows);
-        let (mut floats, mut sums) = (0, 0);
-        for rows in
-            [Some(rows), wanted.map(|wanted| wanted.rows)].into_iter().flatten().filter(|rows| *rows > 0)
-        {
+        let s = &mut self.scratch;
+        let before = s.addresses();
+        let (mut words, mut floats, mut sums) = (0, 0, 0);
+        for part in [Some(step), wanted].into_iter().flatten() {
+            words += part.words.len();
             for layer in &self.layers {
                 for products in layer.products() {
-                    floats = floats.max(products.output_length(gpu, rows)?);
+                    floats = floats.max(products.output_length(gpu, part.rows)?);
                 }
-                if layer.down.gates(gpu, rows) {
-                    sums = sums.max(layer.down.output_length(gpu, rows)?);
+                if layer.down.gates(gpu, part.rows) {
+                    sums = sums.max(layer.down.output_length(gpu, part.rows)?);
                 }
             }
+            s.attention.reserve(gpu, &self.kv.shape, part)?;
         }
-        let projections = match (wanted, self.layers.last()) {
-            (Some(wanted), Some(last)) => {
-                let pieces = last.query_key_value.output_length(gpu, rows)? / rows;
-                wanted.rows * pieces
-            }
-            _ => 0,
-        };
-        let logits = step.wanted_rows * self.head().stride;
-        let before = self.scratch.addresses();
-        let s = &mut self.scratch;
-        let words = step.words.len() + wanted.map_or(0, |wanted| wanted.words.len());
+        if let (Some(wanted), Some(last)) = (wanted, self.layers.last()) {
+            let projections = last.query_key_value.output_length(gpu, rows)? / rows * wanted.rows;
+            s.wanted_residual.reserve(gpu, "activations", wanted.rows * c.embedding * 4)?;
+            s.wanted_projections.reserve(gpu, "activations", projections * 4)?;
+        }
         s.words.reserve(gpu, "a step", words * 4)?;
         s.residual.reserve(gpu, "activations", rows * c.embedding * 4)?;
-        let wanted_rows = wanted.map_or(0, |wanted| wanted.rows);
-        s.wanted_residual.reserve(gpu, "activations", wanted_rows * c.embedding * 4)?;
-        s.wanted_projections.reserve(gpu, "activations", projections * 4)?;
         s.products.reserve(gpu, "activations", floats * 4)?;
         s.sums.reserve(gpu, "activations", sums * 4)?;
         let widest = c.embedding.max(c.feed_forward).max(c.heads * c.head_dimension);
         s.x.reserve(gpu, rows, widest)?;
-        s.attention.reserve(gpu, &self.kv.shape, step)?;
-        if let Some(wanted) = wanted.filter(|wanted| wanted.rows > 0) {
-            s.attention.reserve(gpu, &self.kv.shape, wanted)?;
-        }
         s.logits.reserve(gpu, "logits", logits * 4)?;
         s.choices.reserve(gpu, step.wanted_rows)?;
         if s.addresses() != before {
@@ -646,16 +636,22 @@ fn blocks_that_fit(
 mod tests {
     use super::*;
 
-    #[test]
-    fn few_wanted_rows_of_many_become_a_batch() {
-        let entry = |tokens: usize, start: usize, logits: std::ops::Range<usize>| BatchEntry {
+    fn entry(tokens: usize, start: usize, logits: std::ops::Range<usize>) -> BatchEntry {
+        BatchEntry {
             sequence: 0,
             tokens: (0..tokens as u32).collect(),
             start,
             blocks: (0..40).collect(),
             logits,
-        };
-        let batch = |entries| Batch { copies: Vec::new(), entries };
+        }
+    }
+
+    fn batch(entries: Vec<BatchEntry>) -> Batch {
+        Batch { copies: Vec::new(), entries }
+    }
+
+    #[test]
+    fn few_wanted_rows_of_many_become_a_batch() {
         let wanted = wanted_rows(&batch(vec![entry(100, 3, 0..0), entry(2, 50, 0..2), entry(90, 7, 87..90)]));
         let found: Vec<_> = wanted
             .expect("few of many")
@@ -672,14 +668,6 @@ mod tests {
 
     #[test]
     fn a_tail_is_cut_off_where_only_its_rows_are_wanted() {
-        let entry = |tokens: usize, start: usize, logits| BatchEntry {
-            sequence: 0,
-            tokens: (0..tokens as u32).collect(),
-            start,
-            blocks: (0..40).collect(),
-            logits,
-        };
-        let batch = |entries| Batch { copies: Vec::new(), entries };
         let [whole, rest] =
             split_tail(&batch(vec![entry(100, 0, 0..0), entry(160, 7, 159..160)]), 4).expect("cut");
         assert_eq!((whole.rows(), rest.rows()), (256, 4));
