@@ -137,10 +137,12 @@ impl Documents {
         let mut edits: Vec<(Instant, RecentEdit)> = Vec::new();
         for document in &self.open {
             let line = (document.key() == cursor.0).then_some(cursor.1);
-            edits.extend(document.recent.list(&document.path, &document.rope, line));
+            // With hundreds of documents open, only a few texts are made.
+            let until = edits.get(RECENT_EDITS - 1).map(|(at, _)| *at);
+            edits.extend(document.recent.list(&document.path, &document.rope, line, until));
+            edits.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+            edits.truncate(RECENT_EDITS);
         }
-        edits.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-        edits.truncate(RECENT_EDITS);
         edits.into_iter().map(|(_, edit)| edit).collect()
     }
 
@@ -242,6 +244,35 @@ mod tests {
 
     fn change(range: Option<[u32; 4]>, text: &str) -> Change {
         Change { range: range.map(|[a, b, c, d]| Place::new(a, b)..Place::new(c, d)), text: text.to_string() }
+    }
+
+    #[test]
+    fn the_latest_edits_of_all_documents_are_told() {
+        let documents = Documents::default();
+        let uri = |number: usize| format!("file:///project/{number}.py");
+        for number in 0..20 {
+            documents.open(
+                &uri(number),
+                PathBuf::from(format!("{number}.py")),
+                "python",
+                1,
+                "a\nb\nc\nd\ne\n",
+            );
+        }
+        for (line, numbers) in [(0, 0..20), (4, 5..8)] {
+            for number in numbers {
+                let edit = change(Some([line, 0, line, 0]), "x");
+                assert!(documents.change(&uri(number), 2, vec![edit], Encoding::Utf16));
+            }
+        }
+        let told: Vec<String> = documents
+            .recent_edits((&uri(18), 0))
+            .iter()
+            .map(|edit| format!("{} {}", edit.path.display(), edit.after.trim_end()))
+            .collect();
+        let expected =
+            ["7.py xe", "6.py xe", "5.py xe", "19.py xa", "17.py xa", "16.py xa", "15.py xa", "14.py xa"];
+        assert_eq!(told, expected);
     }
 
     #[test]

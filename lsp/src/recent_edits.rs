@@ -62,11 +62,18 @@ impl RecentEdits {
         self.places.clear();
     }
 
-    /// The edits of the document, which says `rope` now, and when each was made last. What is being edited at
-    /// `cursor_line` is left out: it changes with every key.
-    pub fn list(&self, path: &Path, rope: &Rope, cursor_line: Option<usize>) -> Vec<(Instant, RecentEdit)> {
+    /// The edits of the document, which says `rope` now, and when each was made last, the latest first. What is being
+    /// edited at `cursor_line` is left out: it changes with every key. So is what was edited at `until` or before.
+    pub fn list(
+        &self,
+        path: &Path,
+        rope: &Rope,
+        cursor_line: Option<usize>,
+        until: Option<Instant>,
+    ) -> Vec<(Instant, RecentEdit)> {
         self.places
             .iter()
+            .take_while(|place| until.is_none_or(|until| place.at > until))
             .filter(|place| cursor_line.is_none_or(|line| !place.lines.contains(&line)))
             .map(|place| {
                 let after = lines_of(rope, &place.lines);
@@ -97,7 +104,7 @@ mod tests {
             rope.insert(start, new);
         }
         let found: Vec<String> = recent
-            .list(Path::new("a"), &rope, cursor_line)
+            .list(Path::new("a"), &rope, cursor_line, None)
             .into_iter()
             .map(|(_, edit)| format!("-{}+{}", edit.before, edit.after))
             .collect();

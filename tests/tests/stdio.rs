@@ -41,6 +41,8 @@ async fn measure(client: &Client, outstanding: usize, round: usize) -> (Duration
             .await;
         pending.push(client.start_inline(&uri(number), 4 + round as u32, 17).await);
     }
+    // The completions are outstanding once the server has read them: what is sent behind them all waits for that.
+    client.command("lacuna.status").await;
     let last = pending.pop().expect("at least one");
     let began = Instant::now();
     client.cancel(last.id).await;
