@@ -8,13 +8,14 @@ use std::{ops::Range, path::Path};
 use tree_sitter::{Node, Tree};
 
 mod field;
+mod go;
 mod list;
 mod receiver;
 
 use crate::{
     Snapshot, SymbolInfo,
     imports::Importer,
-    index::SymbolId,
+    index::{FileId, SymbolId},
     language::Family,
     resolve::{self, Resolved, Resolver, Via},
     symbols::{SymbolKind, name_hash},
@@ -86,6 +87,13 @@ enum Found {
     Unknown,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Offer {
+    Exists,
+    Missing,
+    Unknown,
+}
+
 impl Snapshot {
     /// What `name`, or `qualifier.name`, means in the file at `path`: a definition in the workspace, or nothing.
     pub fn locate(&self, path: &Path, name: &str) -> Option<Located> {
@@ -137,14 +145,14 @@ impl Snapshot {
     }
 
     /// Looks at the accesses within `part` of a text that the file at `path` may come to have, `tree` being the text's:
-    /// which of them ask a type of the workspace for a member that it cannot have. Beyond [`Self::member`] it takes any
+    /// which of them ask a type of the workspace, or a package, for a member that it cannot have. Beyond [`Self::member`] it takes any
     /// mention of the name for a sign that the member may exist, in the text or in the files of the types above and below.
     pub fn check_members(&self, path: &Path, text: &str, tree: &Tree, part: Range<usize>) -> MemberCheck {
         let mut check = MemberCheck::default();
         let path = crate::index::normalize(path);
         let Some(file) = self.file_by_path(&path).and_then(|id| self.file(id)) else { return check };
         let Some(symbols) = &file.symbols else { return check };
-        if !matches!(file.language.family(), Family::Python | Family::EcmaScript) {
+        if !is_checked(file.language.family()) {
             return check;
         }
         let resolver = Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
@@ -162,16 +170,13 @@ impl Snapshot {
                 continue;
             }
             left -= 1;
-            let Some((written, id)) = type_of(&resolver, text, &access) else { continue };
             let name = &text[access.name.byte_range()];
-            let found = self.find_in_type(id, name);
-            let is_missing = matches!(found, Found::Missing)
+            let Some((written, offer)) = self.offer(&resolver, text, &access, name, &path) else { continue };
+            let is_missing = offer == Offer::Missing
                 && name.len() >= MIN_NAME_LENGTH
                 && name.bytes().all(is_word)
-                && !has_local_subclass(text, written)
-                && !self.may_have(id, name, &path)
                 && !is_said_elsewhere(text, access.name.start_byte(), name);
-            if is_missing || matches!(found, Found::Exists(_)) {
+            if is_missing || offer == Offer::Exists {
                 check.known.push(access.name.byte_range());
             }
             if is_missing {
@@ -182,6 +187,40 @@ impl Snapshot {
         check.known.sort_by_key(|range| range.start);
         check.missing.sort_by_key(|missing| missing.range.start);
         check
+    }
+
+    /// Whether an access's receiver has the member that `name` names, and how the receiver's type or package is written.
+    fn offer<'a>(
+        &'a self,
+        resolver: &Resolver<'a>,
+        text: &'a str,
+        access: &receiver::Access<'_>,
+        name: &str,
+        own: &Path,
+    ) -> Option<(&'a str, Offer)> {
+        if let Some(files) = package_of(resolver, text, access) {
+            let offer = if self.exports(&files, name)? { Offer::Exists } else { Offer::Missing };
+            return Some((&text[access.receiver.byte_range()], offer));
+        }
+        let (written, id) = type_of(resolver, text, access)?;
+        let offer = match self.find_in_type(id, name) {
+            Found::Exists(_) => Offer::Exists,
+            Found::Missing if !has_local_subclass(text, written) && !self.may_have(id, name, own) => {
+                Offer::Missing
+            }
+            Found::Missing | Found::Unknown => Offer::Unknown,
+        };
+        Some((written, offer))
+    }
+
+    /// Whether a package's files offer a name to others; `None` where one of them was not read.
+    fn exports(&self, files: &[FileId], name: &str) -> Option<bool> {
+        let mut exports = false;
+        for id in files {
+            let symbols = self.file(*id)?.symbols.as_ref()?;
+            exports |= symbols.top_level(name).next().is_some();
+        }
+        Some(exports && go::is_exported(name))
     }
 
     /// Whether the type may have a member that the index does not see: the files of its supertypes and subtypes, `own`
@@ -198,9 +237,13 @@ impl Snapshot {
         })
     }
 
-    /// A type and those below it; `None` where there are more than `most`.
+    /// A type and those below it, whose values are its own; `None` where there are more than `most`.
     fn subtypes(&self, id: SymbolId, most: usize) -> Option<Vec<SymbolId>> {
         let mut found = vec![id];
+        // A Go type that holds another one is none of its kind.
+        if self.symbol(id)?.0.language.family() == Family::Go {
+            return Some(found);
+        }
         let mut at = 0;
         while let Some(id) = found.get(at).copied() {
             at += 1;
@@ -267,10 +310,20 @@ impl Snapshot {
                 }
             }
             let (bases, is_all) = self.bases(id);
+            // In Go what a type holds without a name is named after its type.
+            if let Some(base) = bases.iter().find(|base| self.is_embedded(**base, name)) {
+                return Found::Exists(*base);
+            }
             complete &= seen.len() < MAX_BASES && is_closed(self, id, name) && is_all;
             pending.extend(bases);
         }
         if complete { Found::Missing } else { Found::Unknown }
+    }
+
+    fn is_embedded(&self, base: SymbolId, name: &str) -> bool {
+        self.symbol(base).is_some_and(|(file, symbols, symbol)| {
+            file.language.family() == Family::Go && symbols.name(symbol) == name
+        })
     }
 
     /// The supertypes that a type names, and whether all of them are known.
@@ -279,6 +332,12 @@ impl Snapshot {
         let resolver = Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
         let (mut bases, mut is_all) = (Vec::new(), true);
         for base in symbols.bases_of(id.symbol) {
+            if file.language.family() == Family::Go {
+                let base = go::named(&resolver, base).filter(|base| *base != id);
+                is_all &= base.is_some();
+                bases.extend(base);
+                continue;
+            }
             let base = base.rsplit('.').next().unwrap_or(base);
             match known(resolver.name(base)) {
                 Some(ids) if ids.len() == 1 && ids[0] != id => bases.extend(ids),
@@ -289,12 +348,30 @@ impl Snapshot {
     }
 }
 
+/// Whether the language's receivers are understood.
+fn is_checked(family: Family) -> bool {
+    matches!(family, Family::Python | Family::EcmaScript | Family::Go)
+}
+
+/// The files of the package that an access's receiver is the name of.
+fn package_of(resolver: &Resolver<'_>, text: &str, access: &receiver::Access<'_>) -> Option<Vec<FileId>> {
+    match resolver.importer.language.family() {
+        Family::Go => go::package(resolver, text, access.receiver),
+        _ => None,
+    }
+}
+
 /// The type of an access's receiver, as it is written and as it is defined, where there is one definition.
 fn type_of<'a>(
-    resolver: &Resolver<'_>,
+    resolver: &Resolver<'a>,
     text: &'a str,
     access: &receiver::Access<'_>,
 ) -> Option<(&'a str, SymbolId)> {
+    if resolver.importer.language.family() == Family::Go {
+        let id = go::type_of(resolver, text, access.receiver)?;
+        let (_, symbols, symbol) = resolver.snapshot.symbol(id)?;
+        return Some((symbols.name(symbol), id));
+    }
     let written = receiver::receiver(resolver.importer.language.family(), text, access)?;
     let types = known(resolver.name(written)).filter(|types| types.len() == 1)?;
     Some((written, types[0]))
@@ -353,11 +430,15 @@ fn is_closed(snapshot: &Snapshot, id: SymbolId, name: &str) -> bool {
                 && !UNIVERSAL.contains(&name)
                 && !head.contains('@')
         }
+        // All methods of a type stand in its package.
+        Family::Go => {
+            matches!(symbol.kind, SymbolKind::Struct | SymbolKind::Interface)
+                && go::is_read(snapshot, file.directory())
+        }
         // Extension methods, traits, preprocessor and inherited universal members: not known to be closed.
         Family::Rust
         | Family::Jvm
         | Family::C
-        | Family::Go
         | Family::DotNet
         | Family::Ruby
         | Family::Php

@@ -4,11 +4,13 @@ use std::path::Path;
 
 use tree_sitter::Tree;
 
-use super::{MAX_BASES, UNIVERSAL, has_local_subclass, is_closed, receiver, type_of};
+use super::{
+    MAX_BASES, UNIVERSAL, go, has_local_subclass, is_checked, is_closed, package_of, receiver, type_of,
+};
 use crate::{
     Snapshot,
     imports::Importer,
-    index::SymbolId,
+    index::{FileId, SymbolId},
     language::Family,
     resolve::{self, Resolver},
     words::words,
@@ -28,12 +30,15 @@ impl Snapshot {
         let file = self.file_by_path(&path).and_then(|id| self.file(id))?;
         let symbols = file.symbols.as_ref()?;
         let family = file.language.family();
-        if !matches!(family, Family::Python | Family::EcmaScript) {
+        if !is_checked(family) {
             return None;
         }
         let name = tree.root_node().named_descendant_for_byte_range(offset, offset)?;
         let access = receiver::access(name.parent()?).filter(|access| access.name.id() == name.id())?;
         let resolver = Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
+        if let Some(files) = package_of(&resolver, text, &access) {
+            return self.exported(&files);
+        }
         let (written, id) = type_of(&resolver, text, &access)?;
         if has_local_subclass(text, written) {
             return None;
@@ -46,8 +51,11 @@ impl Snapshot {
         if names.is_empty() {
             return None;
         }
-        if family == Family::EcmaScript {
-            names.extend(UNIVERSAL.map(str::to_owned));
+        let is_own = self.symbol(id).is_some_and(|(other, _, _)| other.directory() == file.directory());
+        match family {
+            Family::EcmaScript => names.extend(UNIVERSAL.map(str::to_owned)),
+            Family::Go if !is_own => names.retain(|name| go::is_exported(name)),
+            _ => {}
         }
         // While a line is typed, what the index saw of the class around it may be in pieces.
         let asked = &text[access.receiver.byte_range()];
@@ -55,12 +63,31 @@ impl Snapshot {
             let before = &text[..start];
             start != access.name.start_byte()
                 && (before.ends_with("def ")
+                    || before.ends_with(") ")
+                        && before.rsplit('\n').next().unwrap_or_default().starts_with("func (")
                     || before.strip_suffix('.').is_some_and(|end| end.ends_with(asked)))
         };
         names.extend(words(text).filter(|word| is_said(word.start)).map(|word| word.text.to_owned()));
         names.sort_unstable();
         names.dedup();
         (names.len() <= MOST_NAMES).then_some(names)
+    }
+
+    /// What a Go package offers to others.
+    fn exported(&self, files: &[FileId]) -> Option<Vec<String>> {
+        let mut names = Vec::new();
+        for id in files {
+            let symbols = self.file(*id)?.symbols.as_ref()?;
+            let top = symbols.symbols.iter().filter(|symbol| symbols.is_top_level(symbol));
+            names.extend(
+                top.map(|symbol| symbols.name(symbol))
+                    .filter(|name| go::is_exported(name))
+                    .map(str::to_owned),
+            );
+        }
+        names.sort_unstable();
+        names.dedup();
+        (!names.is_empty() && names.len() <= MOST_NAMES).then_some(names)
     }
 
     /// Adds what a type and those above it have; `None` where that is not all.
@@ -84,6 +111,11 @@ impl Snapshot {
             if !is_all {
                 return None;
             }
+            let embedded = |base: &SymbolId| {
+                let (file, symbols, symbol) = self.symbol(*base)?;
+                (file.language.family() == Family::Go).then(|| symbols.name(symbol).to_owned())
+            };
+            names.extend(bases.iter().filter_map(embedded));
             pending.extend(bases);
         }
         Some(())

@@ -16,11 +16,16 @@ pub(super) struct Access<'tree> {
 /// Nodes looked at in one function, or class.
 pub(super) const MAX_NODES: usize = 20_000;
 
-/// `node` as an access that reads a member of a plain name, or of a field of `self` or `this`.
+/// `node` as an access that reads a member of a plain name, or of a field of `self` or `this`; in Go of any value.
 pub(super) fn access(node: Node<'_>) -> Option<Access<'_>> {
     let (receiver, name) = match node.kind() {
         "attribute" => ("object", "attribute"),
         "member_expression" => ("object", "property"),
+        // Whatever it is in Go, its type says what it has.
+        "selector_expression" => {
+            let part = |field| node.child_by_field_name(field);
+            return Some(Access { receiver: part("operand")?, name: part("field")? });
+        }
         _ => return None,
     };
     let access =

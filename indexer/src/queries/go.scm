@@ -14,8 +14,8 @@
 (type_declaration) @descend
 ((type_spec name: (type_identifier) @name type: (struct_type (field_declaration_list) @body)) @definition.struct
   (#set! prefix "type "))
-(type_spec type: (struct_type (field_declaration_list (field_declaration !name type: [
-  (type_identifier) @base (qualified_type name: (type_identifier) @base)])))) @about
+(type_spec type: (struct_type (field_declaration_list (field_declaration !name type: (_) @base)))) @about
+(type_spec type: (interface_type (type_elem (_) @base))) @about
 ((type_spec name: (type_identifier) @name type: (interface_type) @body) @definition.interface
   (#set! prefix "type "))
 ((type_spec name: (type_identifier) @name) @definition.type (#set! prefix "type "))

@@ -19,6 +19,55 @@ class Dynamic:
     def __getattr__(self, name): ...
 ";
 
+/// Types of a Go package, and another package.
+const GO: &str = "\
+//- go.mod
+module example.com/app
+//- engine.go
+package app
+
+type Engine struct {
+\tGroup
+\tone, routes *Route
+}
+
+type Route struct{}
+
+func New(size int) (engine *Engine, err error) { return nil, nil }
+func (engine *Engine) next() *Engine { return engine }
+
+type Runner interface {
+\tStopper
+\tRun()
+}
+
+type Stopper interface{ Stop() }
+
+type Locked struct{ sync.Mutex }
+
+type Named Engine
+//- run.go
+package app
+
+func (e *Engine) Run() {}
+func (e Engine) close() {}
+//- group.go
+package app
+
+type Group struct{ parent *Group }
+
+func (g *Group) Use() {}
+//- store/store.go
+package store
+
+const Limit, hidden = 1, 2
+
+type Store struct{ hidden int }
+
+func Open() *Store { return nil }
+func (s *Store) Get() {}
+";
+
 struct Tally {
     cases: usize,
     wrong: Vec<String>,
@@ -129,6 +178,7 @@ class Late(Stock):
 //- shape.ts
 export class Shape { constructor(readonly origin: string) {} area(): number { return 1; } }
 "#;
+    let files = files.to_owned() + GO;
     // What is typed in `main.py`, or in `main.ts` after an import of the shape, and some of the names; nothing where it is not sure.
     let cases: &[(&str, &str, &[&str])] = &[
         (
@@ -215,6 +265,39 @@ export class Shape { constructor(readonly origin: string) {} area(): number { re
             "class Own { #hidden = 1; shown = 2; sum() { return this.$0; } }\n",
             &["#hidden", "shown", "bind"],
         ),
+        (
+            "go",
+            "package app\n\nfunc f(a *Engine) {\n\ta.$0\n}\n",
+            &["Run", "close", "Group", "Use", "routes"],
+        ),
+        ("go", "package app\n\nfunc f() {\n\ta, err := New(1)\n\tprint(a.$0, err)\n}\n", &["Run"]),
+        ("go", "package app\n\nfunc f(a Engine) {\n\ta.Group.$0\n}\n", &["Use", "parent"]),
+        ("go", "package app\n\nfunc f(a Engine) {\n\ta.next().$0\n}\n", &["Run"]),
+        ("go", "package app\n\nfunc f(a Runner) {\n\ta.$0\n}\n", &["Run", "Stop"]),
+        (
+            "go",
+            "package app\n\nimport \"example.com/app/store\"\n\nfunc f() {\n\tstore.$0\n}\n",
+            &["Store", "Open", "Limit"],
+        ),
+        (
+            "go",
+            "package app\n\nimport \"example.com/app/store\"\n\nfunc f() {\n\ts := store.Open()\n\ts.$0\n}\n",
+            &["Get"],
+        ),
+        // Another variable of that name in a block of its own, and one that hides it.
+        ("go", "package app\n\nfunc f(a *Engine) {\n\tif a := g(); a {\n\t}\n\ta.$0\n}\n", &["Run"]),
+        ("go", "package app\n\nfunc f(a *Engine) {\n\tif a := g(); a {\n\t\ta.$0\n\t}\n}\n", &[]),
+        (
+            "go",
+            "package app\n\nfunc f(a any) {\n\tswitch a := a.(type) {\n\tcase *Engine:\n\t\ta.$0\n\t}\n}\n",
+            &[],
+        ),
+        ("go", "package app\n\nfunc f(a []Engine) {\n\ta.$0\n}\n", &[]),
+        ("go", "package app\n\nfunc f[Engine any](a Engine) {\n\ta.$0\n}\n", &[]),
+        ("go", "package app\n\nfunc f() {\n\ttype Engine struct{}\n\tvar a Engine\n\ta.$0\n}\n", &[]),
+        // What it holds is not all known.
+        ("go", "package app\n\nfunc f(a *Locked) {\n\ta.$0\n}\n", &[]),
+        ("go", "package app\n\nfunc f(a *Named) {\n\ta.$0\n}\n", &[]),
     ];
     for (suffix, marked, expected) in cases {
         let fixture = Fixture::new(&format!("{BASES}{files}//- main.{suffix}\n{marked}"));
@@ -227,6 +310,46 @@ export class Shape { constructor(readonly origin: string) {} area(): number { re
         for name in *expected {
             assert!(found.iter().any(|other| other == name), "{marked:?}: {name} is not in {found:?}");
         }
+        // Not for other packages.
+        assert!(!found.iter().any(|name| name == "hidden"), "{marked:?}: {found:?}");
         assert!(!found.iter().any(|name| name == "x"), "{marked:?}: the placeholder is in {found:?}");
+    }
+}
+
+#[test]
+fn accesses_in_go_are_missing_only_where_everything_is_known() {
+    // The body of a function of an engine `a` and a store `s`, and the accesses that are known and that are missing.
+    let cases: &[(&str, &[&str], &[&str])] = &[
+        ("a.Run()", &["Run"], &[]),
+        ("a.Walk()", &["Walk"], &["Walk"]),
+        ("a.Use(); a.Group.parent.Use()", &["Use", "Group", "parent", "Use"], &[]),
+        ("a.routes.Walk()", &["routes", "Walk"], &["Walk"]),
+        ("a.next().Walk()", &["next", "Walk"], &["Walk"]),
+        ("s.Get(); s.Put()", &["Get", "Put"], &["Put"]),
+        ("store.Open().Put()", &["Open", "Put"], &["Put"]),
+        ("store.Shut()", &["Shut"], &["Shut"]),
+        ("store.hidden()", &["hidden"], &["hidden"]),
+        // Said elsewhere too, so it may be defined there.
+        ("a.Walk(); a.Walk()", &[], &[]),
+        ("unknown.Walk()", &[], &[]),
+        ("var a other.Engine; a.Walk()", &[], &[]),
+        ("for _, a := range all { a.Walk() }", &[], &[]),
+        ("func(a *Route) { a.Use() }(nil)", &["Use"], &["Use"]),
+        ("(&Engine{}).Walk(); new(Engine).Fly()", &["Walk", "Fly"], &["Walk", "Fly"]),
+        ("var b = a; b.Walk()", &["Walk"], &["Walk"]),
+        ("b, c := a, s; b.Walk(); c.Put()", &["Walk", "Put"], &["Walk", "Put"]),
+    ];
+    for (body, known, missing) in cases {
+        let text = format!(
+            "package app\n\nimport \"example.com/app/store\"\n\nfunc f(a *Engine, s store.Store) {{\n\t{body}\n}}\n"
+        );
+        let fixture = Fixture::new(&format!("{GO}//- main.go\n{text}"));
+        let path = fixture.workspace.roots()[0].join("main.go");
+        let tree = syntax::parse_str(Language::Go, &text).unwrap();
+        let check = fixture.workspace.snapshot().check_members(&path, &text, &tree, 0..text.len());
+        let found: Vec<&str> = check.known.iter().map(|range| &text[range.clone()]).collect();
+        assert_eq!(found, *known, "{body}");
+        let found: Vec<&str> = check.missing.iter().map(|missing| &text[missing.range.clone()]).collect();
+        assert_eq!(found, *missing, "{body}");
     }
 }

@@ -1,9 +1,9 @@
 //! The names that the engine may write after a dot, where the index knows all that the receiver's type has.
 //!
-//! Only in the languages in which the member check is trusted, and not where a statement begins: what is assigned to may come
-//! to be by that.
+//! Only in the languages in which the member check is trusted, and but for Go not where a statement begins: what is assigned to
+//! may come to be by that.
 
-use lacuna_indexer::Snapshot;
+use lacuna_indexer::{Language, Snapshot};
 
 use super::{
     lines,
@@ -33,7 +33,7 @@ pub fn at_cursor(site: &Site, around: &Around<'_>, snapshot: &Snapshot) -> Optio
     let begun = prefix.trim_end_matches(is_word).len();
     let receiver = prefix[..begun].strip_suffix('.')?;
     let line = lines::line_before(receiver.trim_end_matches(is_word));
-    if line.trim().is_empty() {
+    if line.trim().is_empty() && language != Language::Go {
         return None;
     }
     let typed = prefix[begun..].to_owned();

@@ -1,0 +1,468 @@
+//! What type a value has in Go, as declarations say it: those of variables and parameters in scope, of fields, and of what
+//! functions give back. What is assigned says it through them. Any doubt is no answer.
+
+use std::path::Path;
+
+use tree_sitter::Node;
+
+use super::{Found, known, receiver::MAX_NODES};
+use crate::{
+    Language, Snapshot,
+    imports::Importer,
+    index::{FileId, SymbolId},
+    resolve::{Resolved, Resolver},
+    symbols::SymbolKind,
+    words::words,
+};
+
+/// Links of `a.b().c` that are followed, and variables that variables are made from.
+const MOST_STEPS: usize = 4;
+
+/// Where a variable is declared.
+struct Declaration<'tree> {
+    /// What it is visible in.
+    scope: Node<'tree>,
+    identifier: Node<'tree>,
+}
+
+/// The files of the package that `node` names.
+pub(super) fn package(resolver: &Resolver<'_>, text: &str, node: Node<'_>) -> Option<Vec<FileId>> {
+    if node.kind() != "identifier" || declaration(text, node)?.is_some() {
+        return None;
+    }
+    match &*resolver.binding(&text[node.byte_range()])?.1 {
+        Resolved::Module(files) => Some(files.clone()),
+        Resolved::Symbols(_) | Resolved::Package(_) => None,
+    }
+}
+
+/// The type of a value.
+pub(super) fn type_of(resolver: &Resolver<'_>, text: &str, node: Node<'_>) -> Option<SymbolId> {
+    value_type(resolver, text, node, MOST_STEPS)
+}
+
+/// The type that a name means in a file, written with or without its package.
+pub(super) fn named(resolver: &Resolver<'_>, written: &str) -> Option<SymbolId> {
+    let found = match written.split_once('.') {
+        Some((package, name)) => resolver.qualified(package, name),
+        None => resolver.name(written),
+    };
+    let ids = known(found).filter(|ids| ids.len() == 1)?;
+    let (_, _, symbol) = resolver.snapshot.symbol(ids[0])?;
+    symbol.kind.is_type().then_some(ids[0])
+}
+
+/// Whether all files of a package were read: a type's methods may stand in any.
+pub(super) fn is_read(snapshot: &Snapshot, directory: &Path) -> bool {
+    snapshot
+        .files_in(directory, Language::Go)
+        .all(|id| snapshot.file(id).is_some_and(|file| file.symbols.is_some()))
+}
+
+pub(super) fn is_exported(name: &str) -> bool {
+    name.starts_with(char::is_uppercase)
+}
+
+fn value_type(resolver: &Resolver<'_>, text: &str, node: Node<'_>, steps: usize) -> Option<SymbolId> {
+    let steps = steps.checked_sub(1)?;
+    match node.kind() {
+        "identifier" => match declaration(text, node)? {
+            Some(declaration) => variable_type(resolver, text, &declaration, steps),
+            // Of the package.
+            None => {
+                let ids = known(resolver.name(&text[node.byte_range()])).filter(|ids| ids.len() == 1)?;
+                declared_type(resolver.snapshot, ids[0])
+            }
+        },
+        "parenthesized_expression" => value_type(resolver, text, node.named_child(0)?, steps),
+        "unary_expression" if text[node.byte_range()].starts_with('&') => {
+            value_type(resolver, text, node.child_by_field_name("operand")?, steps)
+        }
+        "composite_literal" => written_type(resolver, text, node.child_by_field_name("type")?),
+        "selector_expression" => {
+            let member = member(resolver, text, node, steps)?;
+            let (_, _, symbol) = resolver.snapshot.symbol(member)?;
+            // An embedded type is a field of that name.
+            if symbol.kind.is_type() { Some(member) } else { declared_type(resolver.snapshot, member) }
+        }
+        "call_expression" => result_type(resolver, text, node, 0, 1, steps),
+        _ => None,
+    }
+}
+
+/// What a selector leads to: a member of its operand's type, or a declaration of a package.
+fn member(resolver: &Resolver<'_>, text: &str, selector: Node<'_>, steps: usize) -> Option<SymbolId> {
+    let operand = selector.child_by_field_name("operand")?;
+    let name = &text[selector.child_by_field_name("field")?.byte_range()];
+    if package(resolver, text, operand).is_some() {
+        let ids = known(resolver.qualified(&text[operand.byte_range()], name));
+        return ids.filter(|ids| ids.len() == 1).map(|ids| ids[0]);
+    }
+    let owner = value_type(resolver, text, operand, steps)?;
+    match resolver.snapshot.find_in_type(owner, name) {
+        Found::Exists(member) => Some(member),
+        Found::Missing | Found::Unknown => None,
+    }
+}
+
+/// The type of one of the values that a call gives back, where it gives `count`.
+fn result_type(
+    resolver: &Resolver<'_>,
+    text: &str,
+    call: Node<'_>,
+    index: usize,
+    count: usize,
+    steps: usize,
+) -> Option<SymbolId> {
+    let function = call.child_by_field_name("function")?;
+    let declared = match function.kind() {
+        "identifier" if declaration(text, function)?.is_none() => {
+            let name = &text[function.byte_range()];
+            if name == "new" && resolver.name(name).is_none() {
+                return written_type(resolver, text, call.child_by_field_name("arguments")?.named_child(0)?);
+            }
+            *known(resolver.name(name)).filter(|ids| ids.len() == 1)?.first()?
+        }
+        "selector_expression" => member(resolver, text, function, steps)?,
+        _ => return None,
+    };
+    let (file, symbols, symbol) = resolver.snapshot.symbol(declared)?;
+    if !matches!(symbol.kind, SymbolKind::Function | SymbolKind::Method) {
+        return None;
+    }
+    let signature = symbols.text(symbol.signature);
+    let results = results(signature, symbols.name(symbol))?;
+    let result = results.get(index).filter(|_| results.len() == count)?;
+    let importer = Importer { path: &file.path, language: file.language, symbols };
+    let name = type_name(result).filter(|name| !is_parameter(signature, name))?;
+    named(&Resolver::new(resolver.snapshot, importer), name)
+}
+
+/// The type that a declaration of a field or a variable is written with.
+fn declared_type(snapshot: &Snapshot, id: SymbolId) -> Option<SymbolId> {
+    let (file, symbols, symbol) = snapshot.symbol(id)?;
+    let signature = match symbol.kind {
+        SymbolKind::Field => symbols.text(symbol.signature),
+        SymbolKind::Variable => symbols.text(symbol.signature).strip_prefix("var ")?,
+        _ => return None,
+    };
+    // `one, other *Type`, and a tag.
+    let mut rest = signature.split('`').next()?.trim();
+    while let Some((_, more)) = rest.split_once(',').filter(|(name, _)| is_name(name.trim())) {
+        rest = more.trim_start();
+    }
+    let written = rest.split_once([' ', '\t'])?.1.split('=').next()?;
+    let name = type_name(written)?;
+    // A type parameter of the type around it would be a name that no file defines, or defines by chance.
+    let owner = symbols.parent(symbol).map_or("", |parent| symbols.text(parent.signature));
+    if is_parameter(owner, name) {
+        return None;
+    }
+    let importer = Importer { path: &file.path, language: file.language, symbols };
+    named(&Resolver::new(snapshot, importer), name)
+}
+
+fn written_type(resolver: &Resolver<'_>, text: &str, node: Node<'_>) -> Option<SymbolId> {
+    let name = type_name(&text[node.byte_range()])?;
+    let mut around = node;
+    while let Some(parent) = around.parent() {
+        around = parent;
+        if matches!(around.kind(), "function_declaration" | "method_declaration") {
+            let end = around.child_by_field_name("body").map_or(around.end_byte(), |body| body.start_byte());
+            if is_parameter(&text[around.start_byte()..end], name) {
+                return None;
+            }
+        }
+    }
+    (!is_local_type(text, name)).then(|| named(resolver, name)).flatten()
+}
+
+fn variable_type(
+    resolver: &Resolver<'_>,
+    text: &str,
+    declaration: &Declaration<'_>,
+    steps: usize,
+) -> Option<SymbolId> {
+    let identifier = declaration.identifier;
+    let parent = identifier.parent()?;
+    match parent.kind() {
+        "parameter_declaration" | "var_spec" => {
+            if let Some(written) = parent.child_by_field_name("type") {
+                return written_type(resolver, text, written);
+            }
+            let mut cursor = parent.walk();
+            let names: Vec<Node<'_>> = parent.children_by_field_name("name", &mut cursor).collect();
+            let index = names.iter().position(|name| name.id() == identifier.id())?;
+            assigned(resolver, text, parent.child_by_field_name("value")?, index, names.len(), steps)
+        }
+        "expression_list" => {
+            let assignment = parent.parent().filter(|node| node.kind() == "short_var_declaration")?;
+            let mut cursor = parent.walk();
+            let names: Vec<Node<'_>> = parent.named_children(&mut cursor).collect();
+            let index = names.iter().position(|name| name.id() == identifier.id())?;
+            assigned(resolver, text, assignment.child_by_field_name("right")?, index, names.len(), steps)
+        }
+        _ => None,
+    }
+}
+
+/// The type of the value that goes to the variable `index` of `count`.
+fn assigned(
+    resolver: &Resolver<'_>,
+    text: &str,
+    values: Node<'_>,
+    index: usize,
+    count: usize,
+    steps: usize,
+) -> Option<SymbolId> {
+    let given = values.named_child_count();
+    if given == count {
+        return value_type(resolver, text, values.named_child(u32::try_from(index).ok()?)?, steps);
+    }
+    let call = values.named_child(0).filter(|call| given == 1 && call.kind() == "call_expression")?;
+    result_type(resolver, text, call, index, count, steps)
+}
+
+/// The declaration that a name means where it stands, among those within functions: the innermost scope's, the first of
+/// several there, which the others assign to. The outer `None` says that there is too much to look at.
+fn declaration<'tree>(text: &str, used: Node<'tree>) -> Option<Option<Declaration<'tree>>> {
+    let mut function = None;
+    let mut around = used;
+    while let Some(parent) = around.parent() {
+        around = parent;
+        if matches!(around.kind(), "function_declaration" | "method_declaration" | "func_literal") {
+            function = Some(around);
+        }
+    }
+    let Some(function) = function else { return Some(None) };
+    let name = &text[used.byte_range()];
+    let mut found: Option<Declaration<'tree>> = None;
+    let mut cursor = function.walk();
+    let mut pending = vec![function];
+    let mut left = MAX_NODES;
+    while let Some(node) = pending.pop() {
+        left -= 1;
+        if left == 0 {
+            return None;
+        }
+        if node.start_byte() >= used.start_byte() {
+            continue;
+        }
+        if node.kind() == "identifier" && &text[node.byte_range()] == name && is_declared(node) {
+            let scope = scope(node)?;
+            let holds = scope.byte_range().contains(&used.start_byte());
+            let is_nearer = found.as_ref().is_none_or(|other| {
+                let (one, two) = (scope.byte_range(), other.scope.byte_range());
+                one.len() < two.len() || one == two && node.start_byte() < other.identifier.start_byte()
+            });
+            // A value is not yet what it is being made for.
+            let is_begun =
+                statement(node).is_none_or(|statement| !statement.byte_range().contains(&used.start_byte()));
+            if holds && is_nearer && is_begun {
+                found = Some(Declaration { scope, identifier: node });
+            }
+        }
+        pending.extend(node.children(&mut cursor));
+    }
+    Some(found)
+}
+
+/// Whether an identifier stands where a variable is declared.
+fn is_declared(identifier: Node<'_>) -> bool {
+    let Some(parent) = identifier.parent() else { return false };
+    match parent.kind() {
+        "parameter_declaration"
+        | "variadic_parameter_declaration"
+        | "type_parameter_declaration"
+        | "var_spec"
+        | "const_spec" => true,
+        "expression_list" => parent.parent().is_some_and(|around| {
+            let is =
+                |field: &str| around.child_by_field_name(field).is_some_and(|one| one.id() == parent.id());
+            match around.kind() {
+                "short_var_declaration" | "range_clause" | "receive_statement" => is("left"),
+                "type_switch_statement" => is("alias"),
+                _ => false,
+            }
+        }),
+        _ => false,
+    }
+}
+
+/// The declaration that an identifier is declared by, if its value is part of it.
+fn statement(identifier: Node<'_>) -> Option<Node<'_>> {
+    let parent = identifier.parent()?;
+    match parent.kind() {
+        "var_spec" | "const_spec" => Some(parent),
+        "expression_list" => parent.parent().filter(|around| around.kind() == "short_var_declaration"),
+        _ => None,
+    }
+}
+
+fn scope(node: Node<'_>) -> Option<Node<'_>> {
+    let mut around = node.parent()?;
+    loop {
+        match around.kind() {
+            "block"
+            | "if_statement"
+            | "for_statement"
+            | "expression_switch_statement"
+            | "type_switch_statement"
+            | "expression_case"
+            | "default_case"
+            | "type_case"
+            | "communication_case"
+            | "function_declaration"
+            | "method_declaration"
+            | "func_literal" => return Some(around),
+            // Names of a function type say nothing.
+            "function_type" => return None,
+            _ => around = around.parent()?,
+        }
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
+/// The name of a type or of what a pointer leads to, with its package, without its arguments.
+fn type_name(written: &str) -> Option<&str> {
+    let written = written.trim();
+    let written = written.strip_prefix('*').unwrap_or(written).trim_start();
+    let end = written.find('[').filter(|_| written.ends_with(']')).unwrap_or(written.len());
+    let name = &written[..end];
+    let mut parts = name.split('.');
+    let is_type = parts.next().is_some_and(is_name) && parts.next().is_none_or(is_name);
+    (is_type && parts.next().is_none()).then_some(name)
+}
+
+/// Whether the head of a declaration names a type parameter, or a receiver's, so.
+fn is_parameter(head: &str, name: &str) -> bool {
+    head.match_indices('[').any(|(at, _)| {
+        let end = head[at..].find(']').map_or(head.len(), |end| at + end);
+        words(&head[at..end]).any(|word| word.text == name)
+    })
+}
+
+/// Whether a type of this name is declared within a function.
+fn is_local_type(text: &str, name: &str) -> bool {
+    text.lines().any(|line| {
+        let declared = line.trim_start();
+        declared.len() < line.len()
+            && declared
+                .strip_prefix("type ")
+                .and_then(|rest| rest.strip_prefix(name))
+                .is_some_and(|rest| rest.starts_with([' ', '[']))
+    })
+}
+
+/// The types that a function gives back: `func (s *Set) Get(key string) (item *Item, ok bool)`. Those of a method of an
+/// interface, which begins with its name, too.
+fn results<'a>(signature: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    let mut rest = signature;
+    if let Some(function) = rest.strip_prefix("func ") {
+        rest = function.trim_start();
+        if rest.starts_with('(') {
+            rest = behind(rest)?.trim_start();
+        }
+    }
+    rest = rest.strip_prefix(name)?;
+    if rest.starts_with('[') {
+        rest = behind(rest)?;
+    }
+    rest = behind(rest.strip_prefix(' ').unwrap_or(rest))?.trim();
+    if !rest.starts_with('(') {
+        return Some(if rest.is_empty() { Vec::new() } else { vec![rest] });
+    }
+    let inside = rest.strip_prefix('(')?.strip_suffix(')')?;
+    let parts = split(inside);
+    let named = |part: &&'a str| part.split_once(' ').filter(|(name, _)| is_name(name) && !is_keyword(name));
+    if !parts.iter().any(|part| named(part).is_some()) {
+        return Some(parts);
+    }
+    // `one, other Type`: the type stands behind the last one.
+    let types = (0..parts.len())
+        .map(|at| parts[at..].iter().find_map(|part| named(part)).map(|(_, written)| written));
+    types.collect()
+}
+
+/// Whether a word begins a type.
+fn is_keyword(word: &str) -> bool {
+    matches!(word, "chan" | "func" | "interface" | "map" | "struct")
+}
+
+/// What stands behind the brackets that a text begins with.
+fn behind(text: &str) -> Option<&str> {
+    let mut depth = 0usize;
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+        if depth == 0 {
+            return (at > 0).then(|| &text[at + c.len_utf8()..]);
+        }
+    }
+    None
+}
+
+/// Parts between commas outside of brackets.
+fn split(text: &str) -> Vec<&str> {
+    let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0i32);
+    for (at, c) in text.char_indices() {
+        match c {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(text[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(text[start..].trim());
+    parts.retain(|part| !part.is_empty());
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_signatures() {
+        let cases: &[(&str, &[&str])] = &[
+            ("func f()", &[]),
+            ("func f() *A", &["*A"]),
+            ("func (s *Set[T]) f(a int, b func(int) (A, B)) (item *Item, ok bool)", &["*Item", "bool"]),
+            ("func f[T any](x ...T) (A, error)", &["A", "error"]),
+            ("f(x int) (a, b *A, err error)", &["*A", "*A", "error"]),
+            ("func f() (func(int) A, error)", &["func(int) A", "error"]),
+            ("func f() map[string]A", &["map[string]A"]),
+            ("func f", &[]),
+        ];
+        for (signature, expected) in cases {
+            assert_eq!(results(signature, "f").unwrap_or_default(), *expected, "{signature}");
+        }
+    }
+
+    #[test]
+    fn names_of_types() {
+        for (written, expected) in [
+            ("A", Some("A")),
+            ("*a.A", Some("a.A")),
+            (" *Set[int]", Some("Set")),
+            ("[]A", None),
+            ("map[string]A", None),
+            ("func() A", None),
+            ("**A", None),
+            ("chan A", None),
+            ("a.b.C", None),
+            ("", None),
+        ] {
+            assert_eq!(type_name(written), expected, "{written:?}");
+        }
+    }
+}
