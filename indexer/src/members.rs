@@ -87,6 +87,7 @@ enum Found {
     Unknown,
 }
 
+/// Whether an access is one that can be.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Offer {
     Exists,
@@ -145,8 +146,9 @@ impl Snapshot {
     }
 
     /// Looks at the accesses within `part` of a text that the file at `path` may come to have, `tree` being the text's:
-    /// which of them ask a type of the workspace, or a package, for a member that it cannot have. Beyond [`Self::member`] it takes any
-    /// mention of the name for a sign that the member may exist, in the text or in the files of the types above and below.
+    /// which of them ask a type of the workspace, or a package, for a member that it cannot have. Beyond [`Self::member`] it
+    /// takes any mention of the name for a sign that the member may exist, in the text or in the files of the types above
+    /// and below.
     pub fn check_members(&self, path: &Path, text: &str, tree: &Tree, part: Range<usize>) -> MemberCheck {
         let mut check = MemberCheck::default();
         let path = crate::index::normalize(path);
@@ -189,7 +191,7 @@ impl Snapshot {
         check
     }
 
-    /// Whether an access's receiver has the member that `name` names, and how the receiver's type or package is written.
+    /// Whether an access's receiver has a member of that name, and how its type or package is written.
     fn offer<'a>(
         &'a self,
         resolver: &Resolver<'a>,

@@ -37,7 +37,7 @@ impl Snapshot {
         let access = receiver::access(name.parent()?).filter(|access| access.name.id() == name.id())?;
         let resolver = Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
         if let Some(files) = package_of(&resolver, text, &access) {
-            return self.exported(&files);
+            return finished(self.exported(&files)?, text, &access);
         }
         let (written, id) = type_of(&resolver, text, &access)?;
         if has_local_subclass(text, written) {
@@ -57,20 +57,7 @@ impl Snapshot {
             Family::Go if !is_own => names.retain(|name| go::is_exported(name)),
             _ => {}
         }
-        // While a line is typed, what the index saw of the class around it may be in pieces.
-        let asked = &text[access.receiver.byte_range()];
-        let is_said = |start: usize| {
-            let before = &text[..start];
-            start != access.name.start_byte()
-                && (before.ends_with("def ")
-                    || before.ends_with(") ")
-                        && before.rsplit('\n').next().unwrap_or_default().starts_with("func (")
-                    || before.strip_suffix('.').is_some_and(|end| end.ends_with(asked)))
-        };
-        names.extend(words(text).filter(|word| is_said(word.start)).map(|word| word.text.to_owned()));
-        names.sort_unstable();
-        names.dedup();
-        (names.len() <= MOST_NAMES).then_some(names)
+        finished(names, text, &access)
     }
 
     /// What a Go package offers to others.
@@ -85,9 +72,7 @@ impl Snapshot {
                     .map(str::to_owned),
             );
         }
-        names.sort_unstable();
-        names.dedup();
-        (!names.is_empty() && names.len() <= MOST_NAMES).then_some(names)
+        (!names.is_empty()).then_some(names)
     }
 
     /// Adds what a type and those above it have; `None` where that is not all.
@@ -120,4 +105,22 @@ impl Snapshot {
         }
         Some(())
     }
+}
+
+/// The names in order, with what the text asks of the same receiver and the functions that it defines: while a line is typed, what
+/// the index saw of the code around it may be in pieces. `None` where there are too many.
+fn finished(mut names: Vec<String>, text: &str, access: &receiver::Access<'_>) -> Option<Vec<String>> {
+    let asked = &text[access.receiver.byte_range()];
+    let is_method = |before: &str| {
+        before.ends_with(") ") && before.rsplit('\n').next().unwrap_or_default().starts_with("func (")
+    };
+    let is_said = |start: usize| {
+        let before = &text[..start];
+        let is_asked = before.strip_suffix('.').is_some_and(|end| end.ends_with(asked));
+        start != access.name.start_byte() && (is_asked || before.ends_with("def ") || is_method(before))
+    };
+    names.extend(words(text).filter(|word| is_said(word.start)).map(|word| word.text.to_owned()));
+    names.sort_unstable();
+    names.dedup();
+    (names.len() <= MOST_NAMES).then_some(names)
 }
