@@ -382,8 +382,7 @@ fn results<'a>(signature: &'a str, name: &str) -> Option<Vec<&'a str>> {
         return Some(parts);
     }
     // `one, other Type`: the type stands behind the last one.
-    let types = (0..parts.len())
-        .map(|at| parts[at..].iter().find_map(|part| named(part)).map(|(_, written)| written));
+    let types = (0..parts.len()).map(|at| parts[at..].iter().find_map(named).map(|(_, written)| written));
     types.collect()
 }
 
