@@ -9,6 +9,7 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::atomic::AtomicBool,
+    time::{Duration, Instant},
 };
 
 use lacuna_indexer::{Language, Options, Snapshot, Workspace, syntax};
@@ -28,6 +29,8 @@ struct Tally {
     asked: usize,
     /// By list: its length, and whether it lacks the name.
     lists: Vec<(usize, bool)>,
+    /// What looking for each took.
+    times: Vec<Duration>,
 }
 
 fn lists(
@@ -36,11 +39,13 @@ fn lists(
     language: Language,
     text: &str,
     accesses: &[Range<usize>],
-) -> Vec<(Range<usize>, Vec<String>)> {
+) -> Vec<(Range<usize>, Vec<String>, Duration)> {
     let list = |range: &Range<usize>| {
         let changed = format!("{}x{}", &text[..range.start], &text[range.end..]);
         let tree = syntax::parse_str(language, &changed)?;
-        Some((range.clone(), snapshot.members_at(path, &changed, &tree, range.start)?))
+        let began = Instant::now();
+        let names = snapshot.members_at(path, &changed, &tree, range.start)?;
+        Some((range.clone(), names, began.elapsed()))
     };
     accesses.iter().step_by(EACH).filter_map(list).collect()
 }
@@ -79,7 +84,7 @@ fn main() {
             );
         }
         tally.asked += check.known.len().div_ceil(EACH);
-        for (range, listed) in lists(&snapshot, &path, language, &text, &check.known) {
+        for (range, listed, time) in lists(&snapshot, &path, language, &text, &check.known) {
             let name = &text[range.clone()];
             let lacks = !listed.iter().any(|other| other == name);
             if lacks {
@@ -87,6 +92,7 @@ fn main() {
                 println!("not listed {}:{line} {name}", path.display());
             }
             tally.lists.push((listed.len(), lacks));
+            tally.times.push(time);
         }
         tally.places.extend(check.known.into_iter().map(|range| (path.clone(), range)));
     }
@@ -95,7 +101,7 @@ fn main() {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (random >> 33) as usize % bound.max(1)
     };
-    for (name, tally) in tallies.into_iter().filter(|(_, tally)| tally.accesses > 0) {
+    for (name, mut tally) in tallies.into_iter().filter(|(_, tally)| tally.accesses > 0) {
         let (mut wrong, mut found) = (0usize, 0usize);
         for _ in 0..8 * CHANGED {
             if wrong >= CHANGED || tally.places.is_empty() {
@@ -129,6 +135,10 @@ fn main() {
             lengths.get(lengths.len() / 2).copied().unwrap_or(0),
             tally.lists.iter().filter(|(_, lacks)| *lacks).count()
         );
+        tally.times.sort_unstable();
+        let time =
+            |percent: usize| tally.times.get(tally.times.len() * percent / 100).copied().unwrap_or_default();
+        println!("{name}: looked up in {:?}, of 100 the slowest {:?}", time(50), time(99));
         let false_alarms = tally.false_alarms as f64 / tally.accesses.max(1) as f64;
         let detected = found as f64 / wrong.max(1) as f64;
         println!(
