@@ -215,14 +215,15 @@ impl Snapshot {
         Some((written, offer))
     }
 
-    /// Whether a package's files offer a name to others; `None` where one of them was not read.
+    /// Whether a package's files offer a name to others; `None` where not all of it was read.
     fn exports(&self, files: &[FileId], name: &str) -> Option<bool> {
         let mut exports = false;
         for id in files {
             let symbols = self.file(*id)?.symbols.as_ref()?;
             exports |= symbols.top_level(name).next().is_some();
         }
-        Some(exports && go::is_exported(name))
+        exports &= go::is_exported(name);
+        (exports || go::is_whole(self, files)).then_some(exports)
     }
 
     /// Whether the type may have a member that the index does not see: the files of its supertypes and subtypes, `own`
@@ -316,7 +317,7 @@ impl Snapshot {
             if let Some(base) = bases.iter().find(|base| self.is_embedded(**base, name)) {
                 return Found::Exists(*base);
             }
-            complete &= seen.len() < MAX_BASES && is_closed(self, id, name) && is_all;
+            complete = complete && is_all && seen.len() < MAX_BASES && is_closed(self, id, name);
             pending.extend(bases);
         }
         if complete { Found::Missing } else { Found::Unknown }

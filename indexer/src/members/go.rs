@@ -7,7 +7,7 @@ use tree_sitter::Node;
 
 use super::{Found, known, receiver::MAX_NODES};
 use crate::{
-    Language, Snapshot,
+    Snapshot,
     imports::Importer,
     index::{FileId, SymbolId},
     resolve::{Resolved, Resolver},
@@ -52,11 +52,27 @@ pub(super) fn named(resolver: &Resolver<'_>, written: &str) -> Option<SymbolId> 
     symbol.kind.is_type().then_some(ids[0])
 }
 
-/// Whether all files of a package were read: a type's methods may stand in any.
+/// Whether the index has all files of a package: a type's methods may stand in any, and those that are too large or that git
+/// ignores are generated ones, full of definitions. Asks the disk, for the index does not keep what it left out.
 pub(super) fn is_read(snapshot: &Snapshot, directory: &Path) -> bool {
-    snapshot
-        .files_in(directory, Language::Go)
-        .all(|id| snapshot.file(id).is_some_and(|file| file.symbols.is_some()))
+    let Ok(entries) = std::fs::read_dir(directory) else { return false };
+    entries.flatten().all(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        // The compiler, too, leaves out those that begin so.
+        let is_source = name.ends_with(".go") && !name.starts_with(['_', '.']);
+        let is_known = || {
+            let file = snapshot.file_by_path(&entry.path()).and_then(|id| snapshot.file(id));
+            file.is_some_and(|file| file.symbols.is_some())
+        };
+        !is_source || is_known()
+    })
+}
+
+/// Whether the index has all of a package, one or more of whose files are these.
+pub(super) fn is_whole(snapshot: &Snapshot, files: &[FileId]) -> bool {
+    let file = files.first().and_then(|id| snapshot.file(*id));
+    file.is_some_and(|file| is_read(snapshot, file.directory()))
 }
 
 pub(super) fn is_exported(name: &str) -> bool {

@@ -72,7 +72,7 @@ impl Snapshot {
                     .map(str::to_owned),
             );
         }
-        (!names.is_empty()).then_some(names)
+        (!names.is_empty() && go::is_whole(self, files)).then_some(names)
     }
 
     /// Adds what a type and those above it have; `None` where that is not all.

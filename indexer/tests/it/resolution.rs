@@ -66,6 +66,16 @@ type Store struct{ hidden int }
 
 func Open() *Store { return nil }
 func (s *Store) Get() {}
+//- .gitignore
+made/ignored.go
+//- made/made.go
+package made
+
+type Made struct { one int }
+//- made/ignored.go
+package made
+
+func (m *Made) Two() {}
 ";
 
 struct Tally {
@@ -295,6 +305,9 @@ export class Shape { constructor(readonly origin: string) {} area(): number { re
         ("go", "package app\n\nfunc f(a []Engine) {\n\ta.$0\n}\n", &[]),
         ("go", "package app\n\nfunc f[Engine any](a Engine) {\n\ta.$0\n}\n", &[]),
         ("go", "package app\n\nfunc f() {\n\ttype Engine struct{}\n\tvar a Engine\n\ta.$0\n}\n", &[]),
+        // A file of its package was left out, which may have more.
+        ("go", "package app\n\nimport \"example.com/app/made\"\n\nfunc f(a *made.Made) {\n\ta.$0\n}\n", &[]),
+        ("go", "package app\n\nimport \"example.com/app/made\"\n\nfunc f() {\n\tmade.$0\n}\n", &[]),
         // What it holds is not all known.
         ("go", "package app\n\nfunc f(a *Locked) {\n\ta.$0\n}\n", &[]),
         ("go", "package app\n\nfunc f(a *Named) {\n\ta.$0\n}\n", &[]),
@@ -332,6 +345,7 @@ fn accesses_in_go_are_missing_only_where_everything_is_known() {
         // Said elsewhere too, so it may be defined there.
         ("a.Walk(); a.Walk()", &[], &[]),
         ("unknown.Walk()", &[], &[]),
+        ("made.New(); var m made.Made; m.Two()", &[], &[]),
         ("var a other.Engine; a.Walk()", &[], &[]),
         ("for _, a := range all { a.Walk() }", &[], &[]),
         ("func(a *Route) { a.Use() }(nil)", &["Use"], &["Use"]),
@@ -341,7 +355,7 @@ fn accesses_in_go_are_missing_only_where_everything_is_known() {
     ];
     for (body, known, missing) in cases {
         let text = format!(
-            "package app\n\nimport \"example.com/app/store\"\n\nfunc f(a *Engine, s store.Store) {{\n\t{body}\n}}\n"
+            "package app\n\nimport (\n\t\"example.com/app/made\"\n\t\"example.com/app/store\"\n)\n\nfunc f(a *Engine, s store.Store) {{\n\t{body}\n}}\n"
         );
         let fixture = Fixture::new(&format!("{GO}//- main.go\n{text}"));
         let path = fixture.workspace.roots()[0].join("main.go");
