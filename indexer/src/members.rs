@@ -45,7 +45,7 @@ pub enum Member {
 pub struct MissingMember {
     /// Of the member's name, bytes of the text.
     pub range: Range<usize>,
-    /// The type as it is written.
+    /// The type's name, or the package's as it is written.
     pub type_name: String,
 }
 
@@ -286,8 +286,7 @@ impl Snapshot {
             let resolver =
                 Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
             for base in symbols.bases_of(id.symbol) {
-                let base = base.rsplit('.').next().unwrap_or(base);
-                for id in known(resolver.name(base)).unwrap_or_default() {
+                for id in bases_named(&resolver, base) {
                     if !found.contains(&id) {
                         found.push(id);
                     }
@@ -314,7 +313,7 @@ impl Snapshot {
             }
             let (bases, is_all) = self.bases(id);
             // In Go what a type holds without a name is named after its type.
-            if let Some(base) = bases.iter().find(|base| self.is_embedded(**base, name)) {
+            if let Some(base) = bases.iter().find(|base| self.embedded(**base) == Some(name)) {
                 return Found::Exists(*base);
             }
             complete = complete && is_all && seen.len() < MAX_BASES && is_closed(self, id, name);
@@ -323,10 +322,10 @@ impl Snapshot {
         if complete { Found::Missing } else { Found::Unknown }
     }
 
-    fn is_embedded(&self, base: SymbolId, name: &str) -> bool {
-        self.symbol(base).is_some_and(|(file, symbols, symbol)| {
-            file.language.family() == Family::Go && symbols.name(symbol) == name
-        })
+    /// The name of the member that a base is; `None` where bases are none.
+    fn embedded(&self, base: SymbolId) -> Option<&str> {
+        let (file, symbols, symbol) = self.symbol(base)?;
+        (file.language.family() == Family::Go).then(|| symbols.name(symbol))
     }
 
     /// The supertypes that a type names, and whether all of them are known.
@@ -335,20 +334,21 @@ impl Snapshot {
         let resolver = Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
         let (mut bases, mut is_all) = (Vec::new(), true);
         for base in symbols.bases_of(id.symbol) {
-            if file.language.family() == Family::Go {
-                let base = go::named(&resolver, base).filter(|base| *base != id);
-                is_all &= base.is_some();
-                bases.extend(base);
-                continue;
-            }
-            let base = base.rsplit('.').next().unwrap_or(base);
-            match known(resolver.name(base)) {
-                Some(ids) if ids.len() == 1 && ids[0] != id => bases.extend(ids),
-                _ => is_all &= base == "object" && symbol.kind == SymbolKind::Class,
+            match bases_named(&resolver, base)[..] {
+                [only] if only != id => bases.push(only),
+                _ => is_all &= base.rsplit('.').next() == Some("object") && symbol.kind == SymbolKind::Class,
             }
         }
         (bases, is_all)
     }
+}
+
+/// What a supertype's name means where it is written.
+fn bases_named(resolver: &Resolver<'_>, base: &str) -> Vec<SymbolId> {
+    if resolver.importer.language.family() == Family::Go {
+        return go::named(resolver, base).into_iter().collect();
+    }
+    known(resolver.name(base.rsplit('.').next().unwrap_or(base))).unwrap_or_default()
 }
 
 /// Whether the language's receivers are understood.
@@ -376,8 +376,7 @@ fn type_of<'a>(
         return Some((symbols.name(symbol), id));
     }
     let written = receiver::receiver(resolver.importer.language.family(), text, access)?;
-    let types = known(resolver.name(written)).filter(|types| types.len() == 1)?;
-    Some((written, types[0]))
+    Some((written, only(resolver.name(written))?))
 }
 
 /// Whether a class within a function, which the index does not know, may be derived from `name`.
@@ -394,6 +393,11 @@ fn has_local_subclass(text: &str, name: &str) -> bool {
 /// Whether a text has the name in another place too: it may define there what the index does not know.
 fn is_said_elsewhere(text: &str, at: usize, name: &str) -> bool {
     words(text).any(|word| word.text == name && word.start != at)
+}
+
+/// The one definition that is known.
+fn only(found: Option<(Vec<SymbolId>, Via)>) -> Option<SymbolId> {
+    known(found).filter(|ids| ids.len() == 1).map(|ids| ids[0])
 }
 
 /// A guess by uniqueness is no knowledge.

@@ -147,7 +147,7 @@ fn without_attributes(mut source: &str) -> &str {
 }
 
 /// Byte offset behind the bracket that closes the one at the start; strings are skipped, without regard to escapes.
-fn balanced(text: &str, open: char, close: char) -> Option<usize> {
+pub(crate) fn balanced(text: &str, open: char, close: char) -> Option<usize> {
     let mut depth = 0usize;
     let mut in_string = false;
     for (offset, character) in text.char_indices() {

@@ -8,7 +8,7 @@ use tree_sitter::Node;
 mod written;
 
 use self::written::{is_name, is_parameter, results, type_name};
-use super::{Found, known, receiver::MAX_NODES};
+use super::{Found, only, receiver::MAX_NODES};
 use crate::{
     Snapshot,
     imports::Importer,
@@ -49,9 +49,9 @@ pub(super) fn named(resolver: &Resolver<'_>, written: &str) -> Option<SymbolId> 
         Some((package, name)) => resolver.qualified(package, name),
         None => resolver.name(written),
     };
-    let ids = known(found).filter(|ids| ids.len() == 1)?;
-    let (_, _, symbol) = resolver.snapshot.symbol(ids[0])?;
-    symbol.kind.is_type().then_some(ids[0])
+    let id = only(found)?;
+    let (_, _, symbol) = resolver.snapshot.symbol(id)?;
+    symbol.kind.is_type().then_some(id)
 }
 
 /// Whether the index has all files of a package: a type's methods may stand in any, and those that are too large or that git
@@ -87,10 +87,7 @@ fn value_type(resolver: &Resolver<'_>, text: &str, node: Node<'_>, steps: usize)
         "identifier" => match declaration(text, node)? {
             Some(declaration) => variable_type(resolver, text, &declaration, steps),
             // Of the package.
-            None => {
-                let ids = known(resolver.name(&text[node.byte_range()])).filter(|ids| ids.len() == 1)?;
-                declared_type(resolver.snapshot, ids[0])
-            }
+            None => declared_type(resolver.snapshot, only(resolver.name(&text[node.byte_range()]))?),
         },
         "parenthesized_expression" => value_type(resolver, text, node.named_child(0)?, steps),
         "unary_expression" if text[node.byte_range()].starts_with('&') => {
@@ -113,8 +110,7 @@ fn member(resolver: &Resolver<'_>, text: &str, selector: Node<'_>, steps: usize)
     let operand = selector.child_by_field_name("operand")?;
     let name = &text[selector.child_by_field_name("field")?.byte_range()];
     if package(resolver, text, operand).is_some() {
-        let ids = known(resolver.qualified(&text[operand.byte_range()], name));
-        return ids.filter(|ids| ids.len() == 1).map(|ids| ids[0]);
+        return only(resolver.qualified(&text[operand.byte_range()], name));
     }
     let owner = value_type(resolver, text, operand, steps)?;
     match resolver.snapshot.find_in_type(owner, name) {
@@ -139,7 +135,7 @@ fn result_type(
             if name == "new" && resolver.name(name).is_none() {
                 return written_type(resolver, text, call.child_by_field_name("arguments")?.named_child(0)?);
             }
-            *known(resolver.name(name)).filter(|ids| ids.len() == 1)?.first()?
+            only(resolver.name(name))?
         }
         "selector_expression" => member(resolver, text, function, steps)?,
         _ => return None,
@@ -156,7 +152,7 @@ fn result_type(
     named(&Resolver::new(resolver.snapshot, importer), name)
 }
 
-/// The type that a declaration of a field or a variable is written with.
+/// The type that a declaration of a field or of a package's variable is written with.
 fn declared_type(snapshot: &Snapshot, id: SymbolId) -> Option<SymbolId> {
     let (file, symbols, symbol) = snapshot.symbol(id)?;
     let signature = match symbol.kind {

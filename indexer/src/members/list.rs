@@ -23,8 +23,9 @@ const MOST_NAMES: usize = 2000;
 
 impl Snapshot {
     /// The names that may stand where one stands at `offset` of a text, as the name of a member: those of its receiver's type,
-    /// of the types above and below it, what the text itself asks of the receiver's name, and its functions. `None` where
-    /// the type is not known or may have others. The file at `path` may come to have the text, whose tree is `tree`.
+    /// of the types above and below it, or what a package offers; and what the text itself asks of the receiver's name, and
+    /// its functions. `None` where the receiver is not known or may have others. The file at `path` may come to have the text,
+    /// whose tree is `tree`.
     pub fn members_at(&self, path: &Path, text: &str, tree: &Tree, offset: usize) -> Option<Vec<String>> {
         let path = crate::index::normalize(path);
         let file = self.file_by_path(&path).and_then(|id| self.file(id))?;
@@ -96,11 +97,7 @@ impl Snapshot {
             if !is_all {
                 return None;
             }
-            let embedded = |base: &SymbolId| {
-                let (file, symbols, symbol) = self.symbol(*base)?;
-                (file.language.family() == Family::Go).then(|| symbols.name(symbol).to_owned())
-            };
-            names.extend(bases.iter().filter_map(embedded));
+            names.extend(bases.iter().filter_map(|base| self.embedded(*base)).map(str::to_owned));
             pending.extend(bases);
         }
         Some(())

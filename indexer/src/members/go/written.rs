@@ -1,6 +1,6 @@
 //! What declarations in Go say, as text: the index keeps signatures and no trees.
 
-use crate::words::words;
+use crate::{signature::balanced, words::words};
 
 /// Whether a text is one name.
 pub(super) fn is_name(text: &str) -> bool {
@@ -33,14 +33,18 @@ pub(super) fn results<'a>(signature: &'a str, name: &str) -> Option<Vec<&'a str>
     if let Some(function) = rest.strip_prefix("func ") {
         rest = function.trim_start();
         if rest.starts_with('(') {
-            rest = behind(rest)?.trim_start();
+            rest = rest[balanced(rest, '(', ')')?..].trim_start();
         }
     }
     rest = rest.strip_prefix(name)?;
     if rest.starts_with('[') {
-        rest = behind(rest)?;
+        rest = &rest[balanced(rest, '[', ']')?..];
     }
-    rest = behind(rest.strip_prefix(' ').unwrap_or(rest))?.trim();
+    rest = rest.strip_prefix(' ').unwrap_or(rest);
+    if !rest.starts_with('(') {
+        return None;
+    }
+    rest = rest[balanced(rest, '(', ')')?..].trim();
     if !rest.starts_with('(') {
         return Some(if rest.is_empty() { Vec::new() } else { vec![rest] });
     }
@@ -58,22 +62,6 @@ pub(super) fn results<'a>(signature: &'a str, name: &str) -> Option<Vec<&'a str>
 /// Whether a word begins a type.
 fn is_keyword(word: &str) -> bool {
     matches!(word, "chan" | "func" | "interface" | "map" | "struct")
-}
-
-/// What stands behind the brackets that a text begins with.
-fn behind(text: &str) -> Option<&str> {
-    let mut depth = 0usize;
-    for (at, c) in text.char_indices() {
-        match c {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth = depth.checked_sub(1)?,
-            _ => {}
-        }
-        if depth == 0 {
-            return (at > 0).then(|| &text[at + c.len_utf8()..]);
-        }
-    }
-    None
 }
 
 /// Parts between commas outside of brackets.

@@ -34,5 +34,5 @@ pub fn missing_member(text: &str, around: &Around<'_>) -> Change {
     let kept = &text[..at.min(text.len())];
     // A line is of no use without its end.
     let kept = &kept[..kept.len() - lines::line_before(kept).len()];
-    Some((kept.trim_end().to_string(), "the type has no such member"))
+    Some((kept.trim_end().to_string(), "there is no such member"))
 }
