@@ -12,7 +12,7 @@ use std::{
 use lacuna_inference::{
     Backend, Device, Engine, EngineOptions, Model, ModelSource, Output, Request,
     cpu::kv_storage::KvPrecision,
-    cuda::{CudaRunner, Gpu, check, timing},
+    cuda::{CudaRunner, Gpu, PageFormat, check, pages::CacheWish, timing},
     kv_cache::{BLOCK_SIZE, BlockId},
     models::decoder::{CpuRunner, WeightPrecision},
     scheduler::{Batch, BatchEntry},
@@ -28,6 +28,8 @@ const CONTEXT: usize = 8192 + 2048;
 const LOGITS_BOUND: f64 = 1e-2;
 /// For models too large to be converted to F32: the CPU then rounds activations itself.
 const LARGE_LOGITS_BOUND: f64 = 3e-2;
+/// Added to either with keys and values in fp8.
+const FP8_LOGITS_BOUND: f64 = 5e-2;
 
 /// How often each request is computed again. A variant of the kernels gave one of eighty prompts of a 7B other bits.
 const REPEATS: usize = 40;
@@ -53,16 +55,20 @@ fn main() -> ExitCode {
     let mut index = 0;
     let mut skip_checks = false;
     let mut times = Times::All;
+    let mut format = PageFormat::default();
     while let Some(argument) = arguments.next() {
         match (argument.as_str(), arguments.next()) {
             ("--model", Some(path)) => models.push(PathBuf::from(path)),
             ("--gpu", Some(number)) => index = number.parse().unwrap_or(0),
             ("--checks", Some(word)) => skip_checks = word == "off",
+            ("--gpu-cache", Some(word)) if word.parse::<PageFormat>().is_ok() => {
+                format = word.parse().unwrap_or_default();
+            }
             ("--times", Some(word)) if word == "prompts" => times = Times::Prompts,
             ("--times", Some(word)) if word == "steps" => times = Times::Steps,
             _ => {
                 eprintln!(
-                    "usage: gpu [--gpu N] [--checks on|off] [--times all|prompts|steps] [--model PATH]..."
+                    "usage: gpu [--gpu N] [--checks on|off] [--times all|prompts|steps] [--gpu-cache bf16|fp8] [--model PATH]..."
                 );
                 return ExitCode::from(2);
             }
@@ -85,7 +91,7 @@ fn main() -> ExitCode {
     }
     for path in &models {
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        failures += report(&name, || model(index, path, times));
+        failures += report(&name, || model(index, path, times, format));
     }
     println!("failures    {failures}, {:.1} s in all", start.elapsed().as_secs_f64());
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -196,14 +202,16 @@ fn time(runner: &mut CudaRunner, batch: &Batch, repeats: usize) -> Outcome<f64> 
     Ok(median(times))
 }
 
-fn model(index: usize, path: &Path, times: Times) -> Outcome<usize> {
+fn model(index: usize, path: &Path, times: Times, format: PageFormat) -> Outcome<usize> {
     let model = Model::open(&ModelSource::Path(path.to_path_buf()))?;
     let vocabulary = model.config().vocabulary;
     let start = Instant::now();
     let blocks = CONTEXT / BLOCK_SIZE;
-    let mut gpu = CudaRunner::new(Gpu::open(index)?, model.gguf(), model.config(), blocks, 256)?;
+    let cache = CacheWish { blocks, least_blocks: 256, format };
+    let mut gpu = CudaRunner::new(Gpu::open(index)?, model.gguf(), model.config(), cache)?;
     let gib = gpu.weights_bytes() as f64 / (1u64 << 30) as f64;
     println!("load        {gib:.2} GiB on the device in {:.0} ms", milliseconds(start.elapsed()));
+    println!("cache       {format}, {} tokens in {} MiB", gpu.blocks() * BLOCK_SIZE, gpu.kv_bytes() >> 20);
     if times == Times::Prompts {
         prompts(&model, &mut gpu)?;
         return Ok(0);
@@ -212,7 +220,7 @@ fn model(index: usize, path: &Path, times: Times) -> Outcome<usize> {
         choosing_steps(&model, &mut gpu)?;
         return Ok(0);
     }
-    let mut failures = parity(&model, &mut gpu)? + repeated(&model, &mut gpu)?;
+    let mut failures = parity(&model, &mut gpu, format)? + repeated(&model, &mut gpu)?;
     for depth in [512, 2048, 8192] {
         if depth + 64 > (gpu.blocks() * BLOCK_SIZE).min(model.context_length()) {
             continue;
@@ -235,7 +243,7 @@ fn model(index: usize, path: &Path, times: Times) -> Outcome<usize> {
     }
     println!("graphs      {} shapes of steps recorded", gpu.recorded_steps());
     drop(gpu);
-    failures += engine(index, &model)?;
+    failures += engine(index, &model, format)?;
     Ok(failures)
 }
 
@@ -281,7 +289,7 @@ fn prompts(model: &Model, gpu: &mut CudaRunner) -> Outcome<()> {
 }
 
 /// Logits of the GPU against the CPU runner, of prompts in pieces against the whole, and of rows beside others.
-fn parity(model: &Model, gpu: &mut CudaRunner) -> Outcome<usize> {
+fn parity(model: &Model, gpu: &mut CudaRunner, format: PageFormat) -> Outcome<usize> {
     let vocabulary = model.config().vocabulary;
     let is_large = model.gguf().byte_length() > 1 << 30;
     let count = if is_large { 24 } else { 150 };
@@ -298,6 +306,7 @@ fn parity(model: &Model, gpu: &mut CudaRunner) -> Outcome<usize> {
     let expected = cpu.forward(&whole, &|| false).unwrap_or_default().to_vec();
     let found = gpu.forward(&whole, &|| false)?.unwrap_or_default().to_vec();
     let bound = if is_large { LARGE_LOGITS_BOUND } else { LOGITS_BOUND };
+    let bound = if format == PageFormat::Fp8 { bound + FP8_LOGITS_BOUND } else { bound };
     let mut failures = 0;
     let mut say = |what: &str, error: f64, bound: f64| {
         let passed = error <= bound;
@@ -365,12 +374,17 @@ fn bits(output: &Output) -> Vec<u32> {
 }
 
 /// Requests through the engine: plain, speculating and together must give the same tokens.
-fn engine(index: usize, model: &Model) -> Outcome<usize> {
+fn engine(index: usize, model: &Model, page_format: PageFormat) -> Outcome<usize> {
     let vocabulary = model.config().vocabulary;
     let start = |speculation| {
         Engine::start(
             model.clone(),
-            EngineOptions { device: Device::Cuda(index), speculation, ..EngineOptions::default() },
+            EngineOptions {
+                device: Device::Cuda(index),
+                page_format,
+                speculation,
+                ..EngineOptions::default()
+            },
         )
     };
     let context = model.context_length();

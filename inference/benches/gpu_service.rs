@@ -13,8 +13,8 @@ use std::{
 };
 
 use lacuna_inference::{
-    Backend, Device, Engine, EngineOptions, Event, Model, ModelSource, Request,
-    cuda::{CudaRunner, Gpu},
+    Backend, Device, Engine, EngineOptions, Event, Model, ModelSource, PageFormat, Request,
+    cuda::{CudaRunner, Gpu, pages::CacheWish},
     kv_cache::{BLOCK_SIZE, BlockId},
     scheduler::{Batch, BatchEntry},
     speculative::Speculation,
@@ -195,7 +195,12 @@ fn code(index: usize, model: &Model) -> Outcome<()> {
 /// Steps of one token beside steps that verify drafts, each guess right with a given probability.
 fn replayed(index: usize, model: &Model) -> Outcome<()> {
     let blocks = (REPLAY_DEPTH + REPLAYED + 64) / BLOCK_SIZE;
-    let mut gpu = CudaRunner::new(Gpu::open(index)?, model.gguf(), model.config(), blocks, blocks)?;
+    let mut gpu = CudaRunner::new(
+        Gpu::open(index)?,
+        model.gguf(),
+        model.config(),
+        CacheWish { blocks, least_blocks: blocks, format: PageFormat::default() },
+    )?;
     let mut run = |drafts: usize, rate: f64| -> Outcome<(f64, f64)> {
         let (mut generated, mut steps, mut state) = (0, 0, 1u64);
         let mut start = Instant::now();

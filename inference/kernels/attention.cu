@@ -60,13 +60,38 @@ extern "C" __global__ void __launch_bounds__(64 * ROTATE_HEADS) rotate(const __g
     }
     const u32 kv_head = head - p.heads - (is_value ? p.kv_heads : 0);
     const u64 page = ((u64)block * p.kv_heads + kv_head) * PAGE * p.dimension;
+    u16* to = (u16*)(is_value ? p.values : p.keys) + page;
     if (is_value) {
-        p.values[page + value_position(token, first)] = to_bf16(a);
-        p.values[page + value_position(token, second)] = to_bf16(b);
+        to[value_position(token, first)] = to_bf16(a), to[value_position(token, second)] = to_bf16(b);
     } else {
-        p.keys[page + token * p.dimension + first] = to_bf16(a);
-        p.keys[page + token * p.dimension + second] = to_bf16(b);
+        to[token * p.dimension + first] = to_bf16(a), to[token * p.dimension + second] = to_bf16(b);
     }
+}
+
+// The same for pages in fp8, for which a head's values have to be known together: DIMENSION / 8 threads a head.
+template <int DIMENSION>
+__device__ __forceinline__ void rotate_to_fp8(const RotateParams& p) {
+    constexpr u32 PARTS = DIMENSION / 8, HEADS = 64 * ROTATE_HEADS / PARTS;
+    let_next_kernel_start();
+    wait_for_previous_kernel();
+    const u32 head = blockIdx.x * HEADS + threadIdx.x / PARTS, row = blockIdx.y;
+    if (head >= p.heads + 2 * p.kv_heads) return;
+    u32 first, second;
+    float4 v[2];
+    read_rotated<DIMENSION>(p, row, head, threadIdx.x % PARTS, first, second, v);
+    if (head < p.heads) {
+        u16* out = p.query + ((u64)row * p.heads + head) * DIMENSION;
+        *(uint2*)(out + first) = make_uint2(pack_bf16x2(v[0].x, v[0].y), pack_bf16x2(v[0].z, v[0].w));
+        *(uint2*)(out + second) = make_uint2(pack_bf16x2(v[1].x, v[1].y), pack_bf16x2(v[1].z, v[1].w));
+        return;
+    }
+    const bool is_value = head >= p.heads + p.kv_heads;
+    const u32 position = p.positions[row], block = p.tables[p.table_starts[row] + position / PAGE];
+    const u64 page = page_offset<DIMENSION, FP8_PAGES>(block, p.kv_heads, head - p.heads - (is_value ? p.kv_heads : 0));
+    if (is_value)
+        store_value<DIMENSION, FP8_PAGES>(p.values + page, position % PAGE, first, second, v);
+    else
+        store_key<DIMENSION, FP8_PAGES>(p.keys + page, position % PAGE, first, second, v);
 }
 
 template <int DIMENSION>
@@ -91,63 +116,108 @@ __device__ __forceinline__ void copy_chunk(const AttendParams& p, const u64 (&pa
         const u32 at = i * THREADS + threadIdx.x, first = i * THREADS / OF_PAGE;
         u64 page = pages[first];
         if (PAGES_AT_ONCE > 1 && threadIdx.x >= OF_PAGE) page = pages[first + PAGES_AT_ONCE - 1];
-        page += at % OF_PAGE * 8;
-        copy_async_16(to + key_place<DIMENSION>(at / (DIMENSION / 8), at % (DIMENSION / 8)) * 16, p.keys + page);
+        page += at % OF_PAGE * 16;
+        copy_async_16(to + key_place<DIMENSION, BF16_PAGES>(at / (DIMENSION / 8), at % (DIMENSION / 8)) * 16, p.keys + page);
         copy_async_16(to + (CHUNK_PAGES * OF_PAGE + at) * 16, p.values + page);
     }
 }
 
-// A lane's keys of a page, as many as there are pages at once.
-template <int DIMENSION, Source SOURCE>
-__device__ __forceinline__ void fetch_keys(const AttendParams& p, u64 place, const uint4* shared, u32 page,
-                                           uint4 (&to)[DIMENSION / 16]) {
+// A chunk in fp8 on its way to shared memory: each warp copies a page of keys and the one of values, and expands them to where
+// `copy_chunk` would have put them.
+template <int DIMENSION>
+struct Fp8Chunk {
+    static constexpr u32 BYTES = PAGE_BYTES<DIMENSION, FP8_PAGES>, OF_PAGE = PAGE * DIMENSION / 8;
+    u8 pages[CHUNK_PAGES][2][BYTES];
+
+    __device__ __forceinline__ void copy(const AttendParams& p, u64 page) {
+        const SharedAddress to = shared_address(pages[threadIdx.x / 32]);
+        for (u32 at = threadIdx.x % 32 * 16; at < BYTES; at += 32 * 16) {
+            copy_async_16(to + at, p.keys + page + at);
+            copy_async_16(to + BYTES + at, p.values + page + at);
+        }
+    }
+
+    __device__ __forceinline__ void expand_to(uint4* chunk) const {
+        const u32 lane = threadIdx.x % 32, page = threadIdx.x / 32;
+        const uint2 *keys = (const uint2*)pages[page][0], *values = (const uint2*)pages[page][1];
+        const u16 *key_factors = (const u16*)(keys + OF_PAGE), *value_factors = (const u16*)(values + OF_PAGE);
+        const u32 even = even_factors(value_factors), odd = odd_factors(value_factors);
+#pragma unroll 4
+        for (u32 i = lane; i < OF_PAGE; i += 32) {
+            const u32 token = i / (DIMENSION / 8), factors = token_factors(key_factors, token);
+            chunk[key_place<DIMENSION, BF16_PAGES>(page * PAGE + token, i % (DIMENSION / 8))] = expand(keys[i], factors, factors);
+            chunk[(CHUNK_PAGES + page) * OF_PAGE + i] = expand(values[i], even, odd);
+        }
+    }
+};
+
+template <int DIMENSION>
+using PageKeys = uint4[DIMENSION / 16];
+template <int DIMENSION>
+using ChunkKeys = PageKeys<DIMENSION>[CHUNK_PAGES];
+
+// A lane's keys of a page in memory.
+template <int DIMENSION, PageFormat FORMAT>
+__device__ __forceinline__ void fetch_keys(const u8* page, PageKeys<DIMENSION>& to) {
     const u32 lane = threadIdx.x % 32;
+    const u16* factors = (const u16*)(page + PAGE_ELEMENTS<DIMENSION, FORMAT>);
 #pragma unroll
     for (u32 part = 0; part < 2; part++) {
-        const uint4* key = (const uint4*)(p.keys + place + (part * 8 + lane / 4) * DIMENSION);
+        const u32 token = part * 8 + lane / 4;
+        const auto* key = (const typename Eight<FORMAT>::Type*)page + token * (DIMENSION / 8);
+        const u32 own = FORMAT == FP8_PAGES ? token_factors(factors, token) : 0;
 #pragma unroll
-        for (u32 i = 0; i < DIMENSION / 32; i++)
-            to[part * (DIMENSION / 32) + i] =
-                SOURCE == PAGES ? key[i * 4 + lane % 4]
-                                : shared[key_place<DIMENSION>(page * PAGE + part * 8 + lane / 4, i * 4 + lane % 4)];
+        for (u32 i = 0; i < DIMENSION / 32; i++) to[part * (DIMENSION / 32) + i] = expand(key[i * 4 + lane % 4], own, own);
     }
 }
 
+// The same of a chunk that `copy_chunk` or `Fp8Chunk` left in shared memory.
 template <int DIMENSION>
-using ChunkKeys = uint4[CHUNK_PAGES][DIMENSION / 16];
+__device__ __forceinline__ void fetch_keys(const uint4* chunk, u32 page, PageKeys<DIMENSION>& to) {
+    const u32 lane = threadIdx.x % 32;
+#pragma unroll
+    for (u32 part = 0; part < 2; part++)
+#pragma unroll
+        for (u32 i = 0; i < DIMENSION / 32; i++)
+            to[part * (DIMENSION / 32) + i] =
+                chunk[key_place<DIMENSION, BF16_PAGES>(page * PAGE + part * 8 + lane / 4, i * 4 + lane % 4)];
+}
 
-template <int DIMENSION>
+template <int DIMENSION, PageFormat FORMAT>
 __device__ __forceinline__ void fetch_chunk_keys(const AttendParams& p, const u64 (&pages)[CHUNK_PAGES],
                                                  ChunkKeys<DIMENSION>& keys) {
 #pragma unroll
-    for (u32 page = 0; page < CHUNK_PAGES; page++) fetch_keys<DIMENSION, PAGES>(p, pages[page], nullptr, page, keys[page]);
+    for (u32 page = 0; page < CHUNK_PAGES; page++) fetch_keys<DIMENSION, FORMAT>(p.keys + pages[page], keys[page]);
+}
+
+// A lane's values of a page in memory.
+template <int DIMENSION, PageFormat FORMAT>
+__device__ __forceinline__ void fetch_values(const u8* page, PageKeys<DIMENSION>& to) {
+    const u16* factors = (const u16*)(page + PAGE_ELEMENTS<DIMENSION, FORMAT>);
+    const u32 even = FORMAT == FP8_PAGES ? even_factors(factors) : 0, odd = FORMAT == FP8_PAGES ? odd_factors(factors) : 0;
+#pragma unroll
+    for (u32 i = 0; i < DIMENSION / 16; i++)
+        to[i] = expand(((const typename Eight<FORMAT>::Type*)page)[i * 32 + threadIdx.x % 32], even, odd);
 }
 
 // `fetched` has the keys already where they come from pages.
-template <int DIMENSION, Source SOURCE>
+template <int DIMENSION, Source SOURCE, PageFormat FORMAT>
 __device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQuery<DIMENSION>& q,
                                              const u64 (&pages)[CHUNK_PAGES], const uint4* shared, u32 chunk,
                                              ChunkKeys<DIMENSION>& fetched, ChunkResult<DIMENSION>& out) {
     constexpr bool FETCHES_AHEAD = SOURCE == PAGES;
-    constexpr u32 AHEAD = FETCHES_AHEAD ? CHUNK_PAGES : 1, LOADS = DIMENSION / 16;
-    const u32 lane = threadIdx.x % 32;
+    constexpr u32 AHEAD = FETCHES_AHEAD ? CHUNK_PAGES : 1;
     float scores[CHUNK_PAGES][2][4];
-    auto fetch_values = [&](u32 page, uint4 (&to)[LOADS]) {
-        const uint4* value = SOURCE == PAGES ? (const uint4*)(p.values + pages[page])
-                                             : shared + (CHUNK_PAGES + page) * (PAGE * DIMENSION / 8);
-#pragma unroll
-        for (u32 i = 0; i < DIMENSION / 16; i++) to[i] = value[i * 32 + lane];
-    };
 #pragma unroll
     for (u32 page = 0; page < CHUNK_PAGES; page++) {
         const u32 index = chunk * CHUNK_PAGES + page;
-        if (!FETCHES_AHEAD && index <= q.last_page)
-            fetch_keys<DIMENSION, SOURCE>(p, pages[page], shared, page, fetched[0]);
+        if (!FETCHES_AHEAD && index <= q.last_page) fetch_keys<DIMENSION>(shared, page, fetched[0]);
         page_scores<DIMENSION>(p, q, fetched[page % AHEAD], index, scores[page]);
     }
     if (FETCHES_AHEAD)
 #pragma unroll
-        for (u32 page = 0; page < AHEAD; page++) fetch_values(page, fetched[page]);
+        for (u32 page = 0; page < AHEAD; page++)
+            fetch_values<DIMENSION, FORMAT>(p.values + pages[page], fetched[page]);
     chunk_maximum(scores, out.maximum);
     out.total[0] = out.total[1] = 0.0f;
 #pragma unroll
@@ -160,7 +230,8 @@ __device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQu
         page_weights(scores[page][0], scores[page][1], out.maximum, weights);
         add_weights(weights, out.total);
         if (chunk * CHUNK_PAGES + page <= q.last_page) {
-            if (!FETCHES_AHEAD) fetch_values(page, fetched[0]);
+            if (!FETCHES_AHEAD)
+                fetch_values<DIMENSION, BF16_PAGES>((const u8*)(shared + (CHUNK_PAGES + page) * (PAGE * DIMENSION / 8)), fetched[0]);
 #pragma unroll
             for (u32 i = 0; i < DIMENSION / 16; i++) {
                 const uint4 b = fetched[page % AHEAD][i];
@@ -174,7 +245,7 @@ __device__ __forceinline__ void attend_chunk(const AttendParams& p, const TileQu
 
 // What `rotate` does, for one tile and span: its queries go to shared memory, and the keys and values of the step's rows
 // that lie in the span and that the tile sees go to their pages. Other tiles of the sequence write the same there.
-template <int DIMENSION>
+template <int DIMENSION, PageFormat FORMAT>
 __device__ __forceinline__ void rotate_tile(const RotateParams& p, const ItemTile& tile, u32 kv_head, u32 span,
                                             u16* queries) {
     constexpr u32 THREADS = ATTEND_WARPS * 32, PARTS = DIMENSION / 8, SPAN = SPAN_CHUNKS * CHUNK;
@@ -197,24 +268,16 @@ __device__ __forceinline__ void rotate_tile(const RotateParams& p, const ItemTil
         const u32 position = begin + (i - items) / 2, token = position % PAGE;
         const u32 head = p.heads + kv_head + (is_value ? p.kv_heads : 0);
         read_rotated<DIMENSION>(p, tile.first_row + position - tile.start, head, part, first, second, v);
-        const u64 page = ((u64)p.tables[tile.table_start + position / PAGE] * p.kv_heads + kv_head) * PAGE * DIMENSION;
-        if (is_value) {
-            const float low[4] = {v[0].x, v[0].y, v[0].z, v[0].w}, high[4] = {v[1].x, v[1].y, v[1].z, v[1].w};
-#pragma unroll
-            for (u32 j = 0; j < 4; j++) {
-                p.values[page + value_position(token, first + j)] = to_bf16(low[j]);
-                p.values[page + value_position(token, second + j)] = to_bf16(high[j]);
-            }
-        } else {
-            u16* to = p.keys + page + token * DIMENSION;
-            *(uint2*)(to + first) = make_uint2(pack_bf16x2(v[0].x, v[0].y), pack_bf16x2(v[0].z, v[0].w));
-            *(uint2*)(to + second) = make_uint2(pack_bf16x2(v[1].x, v[1].y), pack_bf16x2(v[1].z, v[1].w));
-        }
+        const u64 page = page_offset<DIMENSION, FORMAT>(p.tables[tile.table_start + position / PAGE], p.kv_heads, kv_head);
+        if (is_value)
+            store_value<DIMENSION, FORMAT>(p.values + page, token, first, second, v);
+        else
+            store_key<DIMENSION, FORMAT>(p.keys + page, token, first, second, v);
     }
 }
 
 // A warp does one chunk of one tile and key-value head; a block, one span. `rotation` is for queries that are rotated here.
-template <int DIMENSION, Queries QUERIES>
+template <int DIMENSION, PageFormat FORMAT, Queries QUERIES>
 __device__ __forceinline__ void chunks(const AttendParams& p, const RotateParams* rotation) {
     // Rows apart by 8 banks, so that the lanes of a store do not meet.
     constexpr u32 ROW = DIMENSION + 8;
@@ -227,29 +290,30 @@ __device__ __forceinline__ void chunks(const AttendParams& p, const RotateParams
     const ItemTile tile = p.tiles[blockIdx.x];
     const u32 last = last_page(tile, group), chunk_count = last / CHUNK_PAGES + 1;
     u64 pages[CHUNK_PAGES];
-    chunk_pages<DIMENSION>(p, p.tables + tile.table_start, kv_head, chunk, last, pages);
+    chunk_pages<DIMENSION, FORMAT>(p, p.tables + tile.table_start, kv_head, chunk, last, pages);
     ChunkKeys<DIMENSION> keys;
     // Keys of earlier steps are there before this step's are.
     const bool is_old = QUERIES == FROM_SHARED && (chunk + 1) * CHUNK <= tile.start;
     if (is_old) {
-        fetch_chunk_keys<DIMENSION>(p, pages, keys);
+        fetch_chunk_keys<DIMENSION, FORMAT>(p, pages, keys);
         if (lane == 0)
 #pragma unroll
-            for (u32 page = 0; page < CHUNK_PAGES; page++) prefetch_bytes(p.values + pages[page], PAGE * DIMENSION * 2);
+            for (u32 page = 0; page < CHUNK_PAGES; page++)
+                prefetch_bytes(p.values + pages[page], PAGE_BYTES<DIMENSION, FORMAT>);
     }
     // A block that returns must have waited too: the next kernel takes its end for the end of all before it.
     wait_for_previous_kernel();
     if (span * SPAN_CHUNKS >= chunk_count) return;
     if (QUERIES == FROM_SHARED) {
-        rotate_tile<DIMENSION>(*rotation, tile, kv_head, span, queries);
+        rotate_tile<DIMENSION, FORMAT>(*rotation, tile, kv_head, span, queries);
         __syncthreads();
     }
     TileQuery<DIMENSION> q;
     load_query<DIMENSION, QUERIES>(p, tile, kv_head, queries, q);
     if (chunk < chunk_count) {
-        if (!is_old) fetch_chunk_keys<DIMENSION>(p, pages, keys);
+        if (!is_old) fetch_chunk_keys<DIMENSION, FORMAT>(p, pages, keys);
         ChunkResult<DIMENSION> result;
-        attend_chunk<DIMENSION, PAGES>(p, q, pages, nullptr, chunk, keys, result);
+        attend_chunk<DIMENSION, PAGES, FORMAT>(p, q, pages, nullptr, chunk, keys, result);
 #pragma unroll
         for (u32 half = 0; half < 2; half++) {
             const u32 item = warp * TILE_ITEMS + lane / 4 + half * 8;
@@ -283,10 +347,11 @@ __device__ __forceinline__ void chunks(const AttendParams& p, const RotateParams
 
 // A warp does one tile and key-value head, chunk after chunk; the block reads each chunk once for its warps of the same
 // sequence. Late tiles see the most, so they go first.
-template <int DIMENSION>
+template <int DIMENSION, PageFormat FORMAT>
 __device__ __forceinline__ void prompt(const AttendParams& p) {
     SHARED_BYTES(shared);
-    // Of the spans so far; each thread has its own places. Then two chunks of keys and values.
+    // Of the spans so far; each thread has its own places. Then two chunks of keys and values; of fp8 one, and two that are not
+    // expanded yet.
     float4* totals = (float4*)shared + threadIdx.x;
     constexpr u32 CHUNKS_AT = DIMENSION / 8 * ATTEND_WARPS * 32 * 16, CHUNK_BYTES = 2 * CHUNK * DIMENSION * 2;
     let_next_kernel_start();
@@ -311,10 +376,17 @@ __device__ __forceinline__ void prompt(const AttendParams& p) {
             last = max(last, last_page(tile_of(end), group));
         const u32 chunk_count = last / CHUNK_PAGES + 1;
         const u32 count = warp >= begin && warp < end ? own_count : 0;
+        const u32* table = p.tables + table_start;
+        auto* compact = (Fp8Chunk<DIMENSION>*)(shared + CHUNKS_AT + CHUNK_BYTES);
         auto copy = [&](u32 chunk) {
-            u64 pages[CHUNK_PAGES];
-            chunk_pages<DIMENSION>(p, p.tables + table_start, kv_head, chunk, last, pages);
-            copy_chunk<DIMENSION>(p, pages, shared_address(shared) + CHUNKS_AT + chunk % 2 * CHUNK_BYTES);
+            if constexpr (FORMAT == FP8_PAGES) {
+                const u32 block = table[min(chunk * CHUNK_PAGES + warp, last)];
+                compact[chunk % 2].copy(p, page_offset<DIMENSION, FORMAT>(block, p.kv_heads, kv_head));
+            } else {
+                u64 pages[CHUNK_PAGES];
+                chunk_pages<DIMENSION, FORMAT>(p, table, kv_head, chunk, last, pages);
+                copy_chunk<DIMENSION>(p, pages, shared_address(shared) + CHUNKS_AT + chunk % 2 * CHUNK_BYTES);
+            }
         };
         // The sequence before was read to its end.
         __syncthreads();
@@ -325,6 +397,10 @@ __device__ __forceinline__ void prompt(const AttendParams& p) {
             __syncthreads();
             if (chunk + 1 < chunk_count) copy(chunk + 1);
             copy_async_commit();
+            if constexpr (FORMAT == FP8_PAGES) {
+                compact[chunk % 2].expand_to((uint4*)(shared + CHUNKS_AT));
+                __syncthreads();
+            }
             if (chunk >= count) continue;
             if (chunk % SPAN_CHUNKS == 0) {
 #pragma unroll
@@ -337,8 +413,8 @@ __device__ __forceinline__ void prompt(const AttendParams& p) {
             ChunkResult<DIMENSION> result;
             ChunkKeys<DIMENSION> fetched;
             const u64 nowhere[CHUNK_PAGES] = {};
-            const uint4* copied = (const uint4*)(shared + CHUNKS_AT + chunk % 2 * CHUNK_BYTES);
-            attend_chunk<DIMENSION, SHARED>(p, q, nowhere, copied, chunk, fetched, result);
+            const uint4* copied = (const uint4*)(shared + CHUNKS_AT + (FORMAT == FP8_PAGES ? 0 : chunk % 2 * CHUNK_BYTES));
+            attend_chunk<DIMENSION, SHARED, FORMAT>(p, q, nowhere, copied, chunk, fetched, result);
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
                 float keep, take;
@@ -382,27 +458,31 @@ struct RotateAttendParams {
     AttendParams attend;
 };
 
-extern "C" __global__ void __launch_bounds__(128) attend_chunks_32(const __grid_constant__ AttendParams p) {
-    chunks<32, FROM_MEMORY>(p, nullptr);
-}
-extern "C" __global__ void __launch_bounds__(128) attend_chunks_64(const __grid_constant__ AttendParams p) {
-    chunks<64, FROM_MEMORY>(p, nullptr);
-}
-extern "C" __global__ void __launch_bounds__(128) attend_chunks_128(const __grid_constant__ AttendParams p) {
-    chunks<128, FROM_MEMORY>(p, nullptr);
-}
-extern "C" __global__ void __launch_bounds__(128) rotate_attend_32(const __grid_constant__ RotateAttendParams p) {
-    chunks<32, FROM_SHARED>(p.attend, &p.rotate);
-}
-extern "C" __global__ void __launch_bounds__(128) rotate_attend_64(const __grid_constant__ RotateAttendParams p) {
-    chunks<64, FROM_SHARED>(p.attend, &p.rotate);
-}
-extern "C" __global__ void __launch_bounds__(128) rotate_attend_128(const __grid_constant__ RotateAttendParams p) {
-    chunks<128, FROM_SHARED>(p.attend, &p.rotate);
-}
-extern "C" __global__ void __launch_bounds__(128) attend_prompt_32(const __grid_constant__ AttendParams p) { prompt<32>(p); }
-extern "C" __global__ void __launch_bounds__(128) attend_prompt_64(const __grid_constant__ AttendParams p) { prompt<64>(p); }
-extern "C" __global__ void __launch_bounds__(128) attend_prompt_128(const __grid_constant__ AttendParams p) { prompt<128>(p); }
+#define ATTEND(name, format, dimension)                                                                              \
+    extern "C" __global__ void __launch_bounds__(128) attend_chunks_##name(const __grid_constant__ AttendParams p) {       \
+        chunks<dimension, format, FROM_MEMORY>(p, nullptr);                                                          \
+    }                                                                                                                \
+    extern "C" __global__ void __launch_bounds__(128) rotate_attend_##name(const __grid_constant__ RotateAttendParams p) { \
+        chunks<dimension, format, FROM_SHARED>(p.attend, &p.rotate);                                                 \
+    }                                                                                                                \
+    extern "C" __global__ void __launch_bounds__(128) attend_prompt_##name(const __grid_constant__ AttendParams p) {       \
+        prompt<dimension, format>(p);                                                                                \
+    }
+ATTEND(32, BF16_PAGES, 32)
+ATTEND(64, BF16_PAGES, 64)
+ATTEND(128, BF16_PAGES, 128)
+ATTEND(fp8_32, FP8_PAGES, 32)
+ATTEND(fp8_64, FP8_PAGES, 64)
+ATTEND(fp8_128, FP8_PAGES, 128)
+
+#define ROTATE_TO_FP8(dimension)                                                                             \
+    extern "C" __global__ void __launch_bounds__(64 * ROTATE_HEADS)                                          \
+        rotate_fp8_##dimension(const __grid_constant__ RotateParams p) {                                     \
+        rotate_to_fp8<dimension>(p);                                                                         \
+    }
+ROTATE_TO_FP8(32)
+ROTATE_TO_FP8(64)
+ROTATE_TO_FP8(128)
 
 struct MergeParams {
     const float* sums;      // [span][rows][heads][dimension]

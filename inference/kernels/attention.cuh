@@ -4,21 +4,13 @@
 // chunks are merged into their span in order of position, then spans into the result; a row's result so depends on its own
 // scores only, and every kernel has the same bits.
 #pragma once
-#include "activations.cuh"
+#include "pages.cuh"
 
-constexpr u32 PAGE = 16;
 constexpr u32 CHUNK_PAGES = 4;
 constexpr u32 CHUNK = PAGE * CHUNK_PAGES;
 constexpr u32 TILE_ITEMS = 16;
 // Chunks of a span.
 constexpr u32 SPAN_CHUNKS = 4;
-
-// Keys of a page: [kv head][token][dimension]. Values: [kv head], then in fragment order: 16 dimensions, lane, and in
-// a lane two times 8 dimensions of tokens 2t, 2t+1, 2t+8, 2t+9.
-__device__ __forceinline__ u32 value_position(u32 token, u32 dimension) {
-    u32 lane = dimension % 8 * 4 + token % 8 / 2;
-    return (dimension / 16 * 32 + lane) * 8 + dimension % 16 / 8 * 4 + token / 8 * 2 + token % 2;
-}
 
 struct RotateParams {
     Partial products;          // query, key, value side by side
@@ -28,15 +20,13 @@ struct RotateParams {
     const u32* table_starts;   // [rows], where the row's block table begins in `tables`
     const u32* tables;
     u16* query;  // bf16 [rows][heads * dimension]
-    u16* keys;   // this layer's plane
-    u16* values;
+    u8* keys;    // this layer's plane
+    u8* values;
     u32 heads;
     u32 kv_heads;
     u32 dimension;
     u32 adjacent;  // pairs are 2i and 2i+1; otherwise i and i + dimension / 2
 };
-
-__device__ __forceinline__ u16 to_bf16(float x) { return (u16)pack_bf16x2(x, 0.0f); }
 
 // Sixteen (row, query head) items of one sequence that share a key-value head: item i is row i / group, member i % group.
 struct ItemTile {
@@ -49,8 +39,8 @@ struct ItemTile {
 
 struct AttendParams {
     const u16* query;
-    const u16* keys;
-    const u16* values;
+    const u8* keys;
+    const u8* values;
     const ItemTile* tiles;
     const u32* tables;
     float* out;       // attend_chunks: [span][rows][heads][dimension]; attend_prompt: [rows][heads][dimension]
@@ -122,19 +112,35 @@ __device__ __forceinline__ void load_query(const AttendParams& p, const ItemTile
     q.last_page = last_page(tile, group);
 }
 
+// Where a head's page lies in a plane.
+template <int DIMENSION, PageFormat FORMAT>
+__device__ __forceinline__ u64 page_offset(u32 block, u32 kv_heads, u32 kv_head) {
+    return ((u64)block * kv_heads + kv_head) * PAGE_BYTES<DIMENSION, FORMAT>;
+}
+
 // Where the pages of a chunk lie in a plane, the last one for those beyond it.
-template <int DIMENSION>
+template <int DIMENSION, PageFormat FORMAT>
 __device__ __forceinline__ void chunk_pages(const AttendParams& p, const u32* table, u32 kv_head, u32 chunk, u32 last,
                                             u64 (&pages)[CHUNK_PAGES]) {
 #pragma unroll
     for (u32 page = 0; page < CHUNK_PAGES; page++)
-        pages[page] = ((u64)table[min(chunk * CHUNK_PAGES + page, last)] * p.kv_heads + kv_head) * PAGE * DIMENSION;
+        pages[page] = page_offset<DIMENSION, FORMAT>(table[min(chunk * CHUNK_PAGES + page, last)], p.kv_heads, kv_head);
 }
 
-// In shared memory the halves of 128 bytes change places in odd rows of keys, so that lanes do not meet.
-template <int DIMENSION>
+// Where 16 bytes of a key lie in shared memory: they change places from token to token, so that the lanes that read one
+// dimension of several tokens do not meet.
+template <int DIMENSION, PageFormat FORMAT>
 __device__ __forceinline__ u32 key_place(u32 token, u32 sixteen_bytes) {
+    if (FORMAT == FP8_PAGES)
+        return token * (DIMENSION / 16) +
+               (DIMENSION >= 128 ? sixteen_bytes ^ token % 4 * 2 : DIMENSION >= 64 ? sixteen_bytes ^ token / 2 % 2 * 2 : sixteen_bytes);
     return token * (DIMENSION / 8) + (DIMENSION >= 64 ? sixteen_bytes ^ token % 2 * 4 : sixteen_bytes);
+}
+// The same for eight elements.
+template <int DIMENSION, PageFormat FORMAT>
+__device__ __forceinline__ u32 key_eight(u32 token, u32 eight) {
+    if (FORMAT == FP8_PAGES) return key_place<DIMENSION, FORMAT>(token, eight / 2) * 2 + eight % 2;
+    return key_place<DIMENSION, FORMAT>(token, eight);
 }
 
 // A tile's scores of a page: of its first and its last eight keys.

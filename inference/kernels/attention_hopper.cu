@@ -48,27 +48,28 @@ struct RowTile {
 };
 
 // Shared memory of a block whose warps do GROUPS chunks at once.
-template <int DIMENSION, u32 GROUPS>
+template <int DIMENSION, PageFormat FORMAT, u32 GROUPS>
 struct ChunkMemory {
     u16 queries[TILE_ITEMS * SHARED_QUERY<DIMENSION>];
-    // Keys, then values of the sequence's rows up to the tile's last.
-    u16 fresh[2][CLUSTER_ROWS * DIMENSION];
+    // Keys, then values of the sequence's rows up to the tile's last, and their factors.
+    typename Eight<FORMAT>::Type fresh[2][CLUSTER_ROWS * DIMENSION / 8];
+    u16 fresh_factors[2][CLUSTER_ROWS];
     uint4 weights[GROUPS][GROUP_WARPS][32];
     float maxima[GROUPS][GROUP_WARPS][TILE_ITEMS];
 };
 
-// Bytes of a chunk's keys and values.
-template <int DIMENSION>
-constexpr u32 CHUNK_BYTES = 2 * CHUNK * DIMENSION * 2;
+// Bytes of a chunk: its keys, its values, then in fp8 the factors of the keys and of the values.
+template <int DIMENSION, PageFormat FORMAT>
+constexpr u32 CHUNK_BYTES = 2 * CHUNK_PAGES * PAGE_BYTES<DIMENSION, FORMAT>;
 
 // Attends with a tile's queries to GROUPS chunks of a key-value head, `stride` apart from `first` on, those before
 // `chunk_end`. `ready` is called by all before the first `emit`, which is given a lane's share of a chunk's result: item, row
 // of the tile, chunk, maximum, sum of weights, and sums of dimensions `8 * i + 2 * (lane % 4)` and the next from `slice * 16`
 // on.
-template <int DIMENSION, u32 GROUPS, class READY, class EMIT>
+template <int DIMENSION, PageFormat FORMAT, u32 GROUPS, class READY, class EMIT>
 __device__ __forceinline__ void attend_block_chunks(const AttendFewParams& c, const RowTile& t, u32 kv_head, u32 first,
                                                     u32 stride, u32 chunk_end, u8* copied,
-                                                    ChunkMemory<DIMENSION, GROUPS>& memory, const READY& ready,
+                                                    ChunkMemory<DIMENSION, FORMAT, GROUPS>& memory, const READY& ready,
                                                     const EMIT& emit) {
     constexpr u32 THREADS = GROUPS * GROUP_WARPS * 32, PARTS = DIMENSION / 8, OF_PAGE = PAGE * DIMENSION / 8;
     constexpr u32 SLICES = DIMENSION / 16, OWN_SLICES = (SLICES + GROUP_WARPS - 1) / GROUP_WARPS;
@@ -77,20 +78,30 @@ __device__ __forceinline__ void attend_block_chunks(const AttendFewParams& c, co
     const u32 own_group = warp / GROUP_WARPS, own_warp = warp % GROUP_WARPS, in_group = threadIdx.x % (GROUP_WARPS * 32);
     const u32 start = t.tile.start, fresh_rows = t.before + t.rows, last = (t.end - 1) / PAGE;
     const u32* table = p.tables + t.tile.table_start;
-    uint4* keys = (uint4*)(copied + own_group * CHUNK_BYTES<DIMENSION>);
-    uint4* values = keys + CHUNK_PAGES * OF_PAGE;
-    auto page_at = [&](u32 page) { return ((u64)table[page] * p.kv_heads + kv_head) * PAGE * DIMENSION; };
+    using Elements = typename Eight<FORMAT>::Type;
+    constexpr u32 IN_PAGE = PAGE_ELEMENTS<DIMENSION, FORMAT>;
+    Elements* keys = (Elements*)(copied + own_group * CHUNK_BYTES<DIMENSION, FORMAT>);
+    Elements* values = keys + CHUNK_PAGES * OF_PAGE;
+    u16 *key_factors = (u16*)(values + CHUNK_PAGES * OF_PAGE), *value_factors = key_factors + CHUNK;
+    auto page_at = [&](u32 page) { return page_offset<DIMENSION, FORMAT>(table[page], p.kv_heads, kv_head); };
     const u32 chunk = first + own_group * stride;
     const bool is_real = chunk < chunk_end;
     // Each warp copies one page. Places of the step's own rows are read too, and replaced later.
     if (is_real) {
-        const u64 page = page_at(min(chunk * CHUNK_PAGES + own_warp, last)) + lane * 8;
-        const SharedAddress to = shared_address(keys + own_warp * OF_PAGE);
+        const u64 page = page_at(min(chunk * CHUNK_PAGES + own_warp, last));
+        const SharedAddress to = shared_address(keys) + own_warp * IN_PAGE;
+        constexpr u32 OF_TOKEN = IN_PAGE / PAGE / 16;
 #pragma unroll
-        for (u32 i = 0; i < OF_PAGE / 32; i++) {
+        for (u32 i = 0; i < IN_PAGE / 16 / 32; i++) {
             const u32 at = i * 32 + lane;
-            copy_async_16(to + key_place<DIMENSION>(at / (DIMENSION / 8), at % (DIMENSION / 8)) * 16, p.keys + page + i * 256);
-            copy_async_16(to + (CHUNK_PAGES * OF_PAGE + at) * 16, p.values + page + i * 256);
+            copy_async_16(to + key_place<DIMENSION, FORMAT>(at / OF_TOKEN, at % OF_TOKEN) * 16, p.keys + page + at * 16);
+            copy_async_16(to + CHUNK_PAGES * IN_PAGE + at * 16, p.values + page + at * 16);
+        }
+        // Of a page 32 bytes of factors each.
+        if (FORMAT == FP8_PAGES && lane < 4) {
+            const u32 at = lane % 2 * 16;
+            const SharedAddress factors = shared_address(lane < 2 ? key_factors : value_factors) + own_warp * PAGE * 2;
+            copy_async_16(factors + at, (lane < 2 ? p.keys : p.values) + page + IN_PAGE + at);
         }
         copy_async_commit();
     }
@@ -113,7 +124,14 @@ __device__ __forceinline__ void attend_block_chunks(const AttendFewParams& c, co
         const u32 row = is_query ? t.before + query_row : i - t.items - (is_value ? fresh_rows : 0);
         const u32 head = is_query ? kv_head * c.group + i - query_row * c.group : p.heads + kv_head + (is_value ? p.kv_heads : 0);
         read_rotated<DIMENSION>(c.rotate, t.tile.first_row + row, head, threadIdx.x % PARTS, low, high, v);
-        u16* to = is_query ? memory.queries + i * SHARED_QUERY<DIMENSION> : memory.fresh[is_value] + row * DIMENSION;
+        if (FORMAT == FP8_PAGES && !is_query) {
+            const Fp8Share share = to_fp8<DIMENSION>(v);
+            u8* to = (u8*)memory.fresh[is_value] + row * DIMENSION;
+            *(u32*)(to + low) = share.words[0], *(u32*)(to + high) = share.words[1];
+            if (low == 0) memory.fresh_factors[is_value][row] = share.factor;
+            continue;
+        }
+        u16* to = is_query ? memory.queries + i * SHARED_QUERY<DIMENSION> : (u16*)memory.fresh[is_value] + row * DIMENSION;
         *(uint2*)(to + low) = make_uint2(pack_bf16x2(v[0].x, v[0].y), pack_bf16x2(v[0].z, v[0].w));
         *(uint2*)(to + high) = make_uint2(pack_bf16x2(v[1].x, v[1].y), pack_bf16x2(v[1].z, v[1].w));
     }
@@ -148,15 +166,26 @@ __device__ __forceinline__ void attend_block_chunks(const AttendFewParams& c, co
             // Each tile stores its own rows.
             const bool is_own = row >= t.before;
             if (in_group < PARTS) {
-                const uint4 key = ((const uint4*)(memory.fresh[0] + row * DIMENSION))[in_group];
-                keys[key_place<DIMENSION>(in_chunk, in_group)] = key;
-                if (is_own) ((uint4*)(c.rotate.keys + page + token * DIMENSION))[in_group] = key;
+                const Elements key = memory.fresh[0][row * PARTS + in_group];
+                keys[key_eight<DIMENSION, FORMAT>(in_chunk, in_group)] = key;
+                if (is_own) ((Elements*)(c.rotate.keys + page))[token * PARTS + in_group] = key;
             }
             if (in_group < DIMENSION) {
-                const u16 value = memory.fresh[1][row * DIMENSION + in_group];
                 const u32 at = value_position(token, in_group);
-                ((u16*)(values + in_chunk / PAGE * OF_PAGE))[at] = value;
-                if (is_own) c.rotate.values[page + at] = value;
+                if constexpr (FORMAT == FP8_PAGES) {
+                    const u8 value = ((const u8*)memory.fresh[1])[row * DIMENSION + byte_place(in_group)];
+                    ((u8*)(values + in_chunk / PAGE * OF_PAGE))[byte_place(at)] = value;
+                    if (is_own) (c.rotate.values + page)[byte_place(at)] = value;
+                } else {
+                    const u16 value = ((const u16*)memory.fresh[1])[row * DIMENSION + in_group];
+                    ((u16*)(values + in_chunk / PAGE * OF_PAGE))[at] = value;
+                    if (is_own) ((u16*)(c.rotate.values + page))[at] = value;
+                }
+            }
+            if (FORMAT == FP8_PAGES && in_group < 2) {
+                const u16 factor = memory.fresh_factors[in_group][row];
+                (in_group == 0 ? key_factors : value_factors)[in_chunk] = factor;
+                if (is_own) ((u16*)((in_group == 0 ? c.rotate.keys : c.rotate.values) + page + IN_PAGE))[token] = factor;
             }
         }
         __syncthreads();
@@ -165,11 +194,14 @@ __device__ __forceinline__ void attend_block_chunks(const AttendFewParams& c, co
     if (is_real) {
         uint4 own_keys[DIMENSION / 16];
 #pragma unroll
-        for (u32 half = 0; half < 2; half++)
+        for (u32 half = 0; half < 2; half++) {
+            const u32 token = own_warp * PAGE + half * 8 + lane / 4;
+            const u32 factors = FORMAT == FP8_PAGES ? token_factors(key_factors, token) : 0;
 #pragma unroll
             for (u32 i = 0; i < DIMENSION / 32; i++)
                 own_keys[half * (DIMENSION / 32) + i] =
-                    keys[key_place<DIMENSION>(own_warp * PAGE + half * 8 + lane / 4, i * 4 + lane % 4)];
+                    expand(keys[key_eight<DIMENSION, FORMAT>(token, i * 4 + lane % 4)], factors, factors);
+        }
         page_scores<DIMENSION>(p, q, own_keys, chunk * CHUNK_PAGES + own_warp, scores);
 #pragma unroll
         for (u32 half = 0; half < 2; half++) {
@@ -206,11 +238,13 @@ __device__ __forceinline__ void attend_block_chunks(const AttendFewParams& c, co
         const u32 weights[4] = {packed.x, packed.y, packed.z, packed.w};
         add_weights(weights, total);
         if (chunk * CHUNK_PAGES + page > last) continue;
+        const u32 even = FORMAT == FP8_PAGES ? even_factors(value_factors + page * PAGE) : 0;
+        const u32 odd = FORMAT == FP8_PAGES ? odd_factors(value_factors + page * PAGE) : 0;
 #pragma unroll
         for (u32 i = 0; i < OWN_SLICES; i++) {
             const u32 slice = own_warp * OWN_SLICES + i;
             if (slice >= SLICES) continue;
-            const uint4 b = values[page * OF_PAGE + slice * 32 + lane];
+            const uint4 b = expand(values[page * OF_PAGE + slice * 32 + lane], even, odd);
             mma_bf16(sums[2 * i], weights, b.x, b.y);
             mma_bf16(sums[2 * i + 1], weights, b.z, b.w);
         }
@@ -227,14 +261,14 @@ __device__ __forceinline__ void attend_block_chunks(const AttendFewParams& c, co
     }
 }
 
-template <int DIMENSION, u32 GROUPS>
+template <int DIMENSION, PageFormat FORMAT, u32 GROUPS>
 __device__ __forceinline__ void attend_in_cluster(const AttendFewParams& c) {
     constexpr u32 WARPS = GROUPS * GROUP_WARPS, UNIT_HEADS = COLUMN_UNIT / DIMENSION;
     constexpr u32 SLICES = DIMENSION / 16;
     // Keys and values of GROUPS chunks; then what the cluster's blocks send here for one unit of one row: [chunk][256
     // columns], then maxima and sums by chunk and head.
     SHARED_BYTES(shared);
-    __shared__ __align__(16) ChunkMemory<DIMENSION, GROUPS> memory;
+    __shared__ __align__(16) ChunkMemory<DIMENSION, FORMAT, GROUPS> memory;
     __shared__ __align__(8) u64 pieces_here;
     const Barrier barrier = shared_address(&pieces_here);
     let_next_kernel_start();
@@ -248,7 +282,7 @@ __device__ __forceinline__ void attend_in_cluster(const AttendFewParams& c) {
     const u32 blocks = 1 << c.blocks_log2, place = rank & (blocks - 1), local_head = rank >> c.blocks_log2;
     const RowTile t(c.attend.tiles[blockIdx.y], c.group_inverse);
     const u32 chunk_count = t.chunk_count();
-    u8* pieces = shared + GROUPS * CHUNK_BYTES<DIMENSION>;
+    u8* pieces = shared + GROUPS * CHUNK_BYTES<DIMENSION, FORMAT>;
     float2* piece_weights = (float2*)(pieces + c.capacity * COLUMN_UNIT * 4);
     // What comes here: of each chunk its columns' sums, and two numbers a head.
     const u32 row = divide(rank, c.units_inverse), unit = rank - row * c.units;
@@ -269,7 +303,7 @@ __device__ __forceinline__ void attend_in_cluster(const AttendFewParams& c) {
         for (u32 i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
             if (slice * 2 + i < SLICES * 2) store_async(at + i * 32, pairs[i].x, pairs[i].y, there);
     };
-    attend_block_chunks<DIMENSION, GROUPS>(c, t, part * c.heads_at_once + local_head, place, blocks, chunk_count, shared, memory,
+    attend_block_chunks<DIMENSION, FORMAT, GROUPS>(c, t, part * c.heads_at_once + local_head, place, blocks, chunk_count, shared, memory,
                                            [] { cluster_wait(); }, send);
     if (!merges) return;
     barrier_wait(barrier, 0);
@@ -318,16 +352,16 @@ __device__ __forceinline__ void attend_in_cluster(const AttendFewParams& c) {
 }
 
 // A block does one span of a tile and key-value head, which it leaves as `attend_chunks` does.
-template <int DIMENSION>
+template <int DIMENSION, PageFormat FORMAT>
 __device__ __forceinline__ void attend_span(const AttendFewParams& c) {
     constexpr u32 GROUPS = SPAN_GROUPS, THREADS = GROUPS * GROUP_WARPS * 32, SLICES = DIMENSION / 16;
     // Rows apart by 8 banks, so that the lanes of a store do not meet.
     constexpr u32 ROW = DIMENSION + 8;
     // Keys and values of GROUPS chunks; then their sums.
     SHARED_BYTES(shared);
-    __shared__ __align__(16) ChunkMemory<DIMENSION, GROUPS> memory;
+    __shared__ __align__(16) ChunkMemory<DIMENSION, FORMAT, GROUPS> memory;
     __shared__ float2 weights[GROUPS * TILE_ITEMS];
-    float* sums = (float*)(shared + GROUPS * CHUNK_BYTES<DIMENSION>);
+    float* sums = (float*)(shared + GROUPS * CHUNK_BYTES<DIMENSION, FORMAT>);
     let_next_kernel_start();
     const AttendParams& p = c.attend;
     const u32 lane = threadIdx.x % 32, kv_head = blockIdx.x, span = blockIdx.z, begin = span * SPAN_CHUNKS;
@@ -345,7 +379,7 @@ __device__ __forceinline__ void attend_span(const AttendFewParams& c) {
         for (u32 i = 0; i < sizeof pairs / sizeof pairs[0]; i++)
             if (slice * 2 + i < SLICES * 2) *(float2*)(sums + at * ROW + (slice * 2 + i) * 8 + lane % 4 * 2) = pairs[i];
     };
-    attend_block_chunks<DIMENSION, GROUPS>(c, t, kv_head, begin, 1, chunk_end, shared, memory, [] {}, keep_here);
+    attend_block_chunks<DIMENSION, FORMAT, GROUPS>(c, t, kv_head, begin, 1, chunk_end, shared, memory, [] {}, keep_here);
     __syncthreads();
 #pragma unroll 1
     for (u32 i = threadIdx.x; i < t.items * (DIMENSION / 4); i += THREADS) {
@@ -365,19 +399,22 @@ __device__ __forceinline__ void attend_span(const AttendFewParams& c) {
     }
 }
 
-#define ATTEND_FEW(dimension)                                                                                \
+#define ATTEND_FEW(name, format, dimension)                                                                  \
     extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(NARROW_GROUPS * 128, 2)     \
-        attend_cluster_##dimension(const __grid_constant__ AttendFewParams c) {                              \
-        attend_in_cluster<dimension, NARROW_GROUPS>(c);                                                      \
+        attend_cluster_##name(const __grid_constant__ AttendFewParams c) {                                   \
+        attend_in_cluster<dimension, format, NARROW_GROUPS>(c);                                              \
     }                                                                                                        \
     extern "C" __global__ void __cluster_dims__(CLUSTER, 1, 1) __launch_bounds__(WIDE_GROUPS * 128, 1)       \
-        attend_wide_cluster_##dimension(const __grid_constant__ AttendFewParams c) {                         \
-        attend_in_cluster<dimension, WIDE_GROUPS>(c);                                                        \
+        attend_wide_cluster_##name(const __grid_constant__ AttendFewParams c) {                              \
+        attend_in_cluster<dimension, format, WIDE_GROUPS>(c);                                                \
     }                                                                                                        \
     extern "C" __global__ void __launch_bounds__(SPAN_GROUPS * 128, 1)                                       \
-        attend_span_##dimension(const __grid_constant__ AttendFewParams c) {                                 \
-        attend_span<dimension>(c);                                                                           \
+        attend_span_##name(const __grid_constant__ AttendFewParams c) {                                      \
+        attend_span<dimension, format>(c);                                                                   \
     }
-ATTEND_FEW(32)
-ATTEND_FEW(64)
-ATTEND_FEW(128)
+ATTEND_FEW(32, BF16_PAGES, 32)
+ATTEND_FEW(64, BF16_PAGES, 64)
+ATTEND_FEW(128, BF16_PAGES, 128)
+ATTEND_FEW(fp8_32, FP8_PAGES, 32)
+ATTEND_FEW(fp8_64, FP8_PAGES, 64)
+ATTEND_FEW(fp8_128, FP8_PAGES, 128)

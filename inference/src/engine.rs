@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Backend, EngineError, Event, Generation, Model, Priority, Request, cpu::kv_storage::KvPrecision,
-    models::decoder::WeightPrecision, runner::Device, speculative::Speculation,
+    cuda::PageFormat, models::decoder::WeightPrecision, runner::Device, speculative::Speculation,
 };
 use worker::Worker;
 
@@ -34,7 +34,10 @@ pub struct EngineOptions {
     pub context: usize,
     /// Tokens that the KV cache holds; 0 takes twice the context, at least 8192.
     pub cache_tokens: usize,
+    /// How the CPU keeps keys and values.
     pub kv_precision: KvPrecision,
+    /// How a GPU keeps them.
+    pub page_format: PageFormat,
     pub weight_precision: WeightPrecision,
     pub speculation: Speculation,
     /// A smaller model of the same vocabulary that guesses where nothing repeats, unless speculation is off.
@@ -52,6 +55,7 @@ impl Default for EngineOptions {
             context: 0,
             cache_tokens: 0,
             kv_precision: KvPrecision::F16,
+            page_format: PageFormat::default(),
             weight_precision: WeightPrecision::Stored,
             speculation: Speculation::default(),
             draft_model: None,

@@ -32,6 +32,7 @@ pub mod weights;
 pub use backend::Backend;
 pub use closers::{Closers, Lexicon};
 pub use constraint::Constraint;
+pub use cuda::PageFormat;
 pub use engine::{DEFAULT_CONTEXT, Engine, EngineOptions, EngineStatus};
 pub use facts::{FimFacts, ModelFacts, TensorTotals, TokenizerFacts};
 pub use healing::Healed;

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use crate::{
     EngineError, EngineOptions, Model, ModelError,
     cpu::{kv_storage::KvPrecision, threads::default_threads},
-    cuda::{CudaRunner, Gpu, GpuError, runner as gpu_runner},
+    cuda::{CudaRunner, Gpu, GpuError, pages::CacheWish, runner as gpu_runner},
     models::decoder::{CpuRunner, WeightPrecision},
     sampler::Choice,
     scheduler::Batch,
@@ -65,15 +65,15 @@ impl Runner {
         blocks: usize,
         least_blocks: usize,
     ) -> Result<Self, EngineError> {
+        let cache = CacheWish { blocks, least_blocks, format: options.page_format };
         match options.device {
             Device::Cuda(index) => {
-                let gpu = Gpu::open(index)?;
-                let runner = CudaRunner::new(gpu, model.gguf(), model.config(), blocks, least_blocks)?;
+                let runner = CudaRunner::new(Gpu::open(index)?, model.gguf(), model.config(), cache)?;
                 Ok(Self::Cuda(Box::new(runner)))
             }
             Device::Auto => {
                 if let Some(gpu) = usable_gpu(options) {
-                    match CudaRunner::new(gpu, model.gguf(), model.config(), blocks, least_blocks) {
+                    match CudaRunner::new(gpu, model.gguf(), model.config(), cache) {
                         Ok(runner) => return Ok(Self::Cuda(Box::new(runner))),
                         Err(error) => tracing::warn!(%error, "the model runs on the CPU"),
                     }

@@ -3,7 +3,7 @@
 use lacuna_inference::{
     Backend, Closers, Device, Engine, EngineOptions, Lexicon, Model, ModelSource, Request, Sampling,
     cpu::kv_storage::KvPrecision,
-    cuda::{CudaRunner, Gpu, check},
+    cuda::{CudaRunner, Gpu, PageFormat, check, pages::CacheWish},
     kv_cache::{BLOCK_SIZE, BlockId},
     models::decoder::{CpuRunner, WeightPrecision},
     scheduler::{Batch, BatchEntry},
@@ -13,6 +13,10 @@ use lacuna_inference::{
 /// Normalized squared error of logits: on the GPU activations are rounded to 8 bits in groups of 256, keys and values to
 /// bf16; the reference is in F32.
 const LOGITS_BOUND: f64 = 2e-3;
+/// The same with keys and values in fp8, whose steps are sixteen times as wide.
+const FP8_LOGITS_BOUND: f64 = 2e-2;
+const FORMATS: [(PageFormat, f64); 2] =
+    [(PageFormat::Bf16, LOGITS_BOUND), (PageFormat::Fp8, FP8_LOGITS_BOUND)];
 const TOKENS: usize = 150;
 
 fn has_gpu() -> bool {
@@ -73,9 +77,6 @@ fn logits_match_the_cpu_and_do_not_depend_on_the_pieces() {
         let (gguf, config, blocks) = (model.gguf(), model.config(), TOKENS.div_ceil(BLOCK_SIZE));
         let mut cpu = CpuRunner::new(gguf, config, blocks, 2, KvPrecision::F32, WeightPrecision::Dequantized)
             .expect("the model loads");
-        let mut gpu = CudaRunner::new(Gpu::open(0).expect("a GPU"), gguf, config, blocks, blocks)
-            .expect("the model loads");
-        let whole = in_pieces(&mut gpu, &sequence, TOKENS);
         let entry = BatchEntry {
             sequence: 0,
             tokens: sequence.clone(),
@@ -85,11 +86,17 @@ fn logits_match_the_cpu_and_do_not_depend_on_the_pieces() {
         };
         let batch = Batch { copies: Vec::new(), entries: vec![entry] };
         let expected = cpu.forward(&batch, &|| false).expect("nobody abandons it");
-        let error = check::normalized_error(&whole, expected);
-        assert!(error <= LOGITS_BOUND, "{}: error {error:.2e}", model.name());
-        for piece in [1, 6, 13, 40] {
-            let pieces = in_pieces(&mut gpu, &sequence, piece);
-            assert!(pieces == whole, "{}: pieces of {piece} give other bits", model.name());
+        for (format, bound) in FORMATS {
+            let cache = CacheWish { blocks, least_blocks: blocks, format };
+            let mut gpu =
+                CudaRunner::new(Gpu::open(0).expect("a GPU"), gguf, config, cache).expect("the model loads");
+            let whole = in_pieces(&mut gpu, &sequence, TOKENS);
+            let error = check::normalized_error(&whole, expected);
+            assert!(error <= bound, "{}, {format}: error {error:.2e}", model.name());
+            for piece in [1, 6, 13, 40] {
+                let pieces = in_pieces(&mut gpu, &sequence, piece);
+                assert!(pieces == whole, "{}, {format}: pieces of {piece} give other bits", model.name());
+            }
         }
     }
 }
@@ -99,10 +106,13 @@ fn speculation_and_batching_change_no_token() {
     if !has_gpu() {
         return;
     }
-    for model in models() {
+    for (model, (page_format, _)) in
+        models().into_iter().flat_map(|model| FORMATS.map(|f| (model.clone(), f)))
+    {
         let vocabulary = model.config().vocabulary;
         let start = |speculation| {
-            let options = EngineOptions { device: Device::Cuda(0), speculation, ..EngineOptions::default() };
+            let device = Device::Cuda(0);
+            let options = EngineOptions { device, page_format, speculation, ..EngineOptions::default() };
             Engine::start(model.clone(), options).expect("the engine starts")
         };
         // Repeating prompts, so that there is something to guess.

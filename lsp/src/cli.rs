@@ -90,6 +90,7 @@ fn start_engine(config: &Config) -> Result<Arc<dyn Backend>, String> {
     let minutes = Some(config.unload_after_minutes).filter(|minutes| *minutes > 0);
     let options = EngineOptions {
         device: config.device.parse()?,
+        page_format: config.gpu_cache.parse()?,
         threads: config.threads,
         draft_model: draft_model.map(open).transpose()?,
         unload_after: minutes.map(|minutes| Duration::from_secs(60 * minutes)),

@@ -5,7 +5,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use lacuna_inference::Device;
+use lacuna_inference::{Device, PageFormat};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
@@ -22,6 +22,7 @@ pub struct Config {
     pub device: String,
     pub threads: usize,
     pub unload_after_minutes: u64,
+    pub gpu_cache: String,
     pub max_tokens: usize,
     pub max_characters: usize,
     pub deadline_ms: u64,
@@ -100,6 +101,7 @@ impl Default for Config {
             device: Device::Auto.to_string(),
             threads: 0,
             unload_after_minutes: 0,
+            gpu_cache: PageFormat::default().to_string(),
             max_tokens: 96,
             max_characters: 2000,
             deadline_ms: 3000,
@@ -135,8 +137,9 @@ impl Default for Config {
 
 impl Config {
     /// What an engine is started with: when it changes, the engine is started anew.
-    pub fn engine(&self) -> (&str, &str, &str, usize, u64) {
-        (&self.model, &self.draft_model, &self.device, self.threads, self.unload_after_minutes)
+    pub fn engine(&self) -> (&str, &str, &str, usize, u64, &str) {
+        let minutes = self.unload_after_minutes;
+        (&self.model, &self.draft_model, &self.device, self.threads, minutes, &self.gpu_cache)
     }
 
     /// Equal for settings that give equal completions; part of the result cache's key.
@@ -205,6 +208,12 @@ const FIELDS: &[Field] = &[
             loads it again. 0 keeps it.",
     },
     Field {
+        key: "gpuCache",
+        kind: Kind::Choice(&["bf16", "fp8"]),
+        description: "How a GPU keeps what it has read of the text. `fp8` takes half the memory of `bf16`, is faster in long \
+            contexts, and costs a little accuracy. The CPU ignores it.",
+    },
+    Field {
         key: "maxTokens",
         kind: Kind::Integer { min: 1, max: 2048 },
         description: "The most tokens the model generates for one completion.",
@@ -253,7 +262,8 @@ const FIELDS: &[Field] = &[
     Field {
         key: "beams",
         kind: Kind::Integer { min: 0, max: 8 },
-        description: "How many answers of one line are followed side by side to find the likeliest whole one that fits; 1             takes the likeliest token at each place. 0 follows 4 with small models, such as the embedded one, and 1 with others.",
+        description: "How many answers of one line are followed side by side to find the likeliest whole one that fits; 1 \
+            takes the likeliest token at each place. 0 follows 4 with small models, such as the embedded one, and 1 with others.",
     },
     Field {
         key: "leastConfidence",

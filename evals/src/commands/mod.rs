@@ -15,7 +15,7 @@ use lacuna_evals::{
     generate::{self, Generator, http},
     sandbox::Isolation,
 };
-use lacuna_inference::{Device, speculative::Speculation};
+use lacuna_inference::{Device, PageFormat, speculative::Speculation};
 
 /// Measures a completion model or server on this machine.
 #[derive(Debug, Parser)]
@@ -89,6 +89,10 @@ pub struct EngineArguments {
     #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parse_device)]
     #[serde(skip)]
     device: Device,
+    /// How a GPU keeps keys and values: bf16 or fp8.
+    #[arg(long, default_value = "bf16", value_name = "FORMAT", value_parser = parse_page_format)]
+    #[serde(skip)]
+    gpu_cache: PageFormat,
     /// Threads of the engine; 0 takes one for each processor.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,
@@ -119,6 +123,10 @@ fn parse_device(text: &str) -> Result<Device, String> {
     text.parse()
 }
 
+fn parse_page_format(text: &str) -> Result<PageFormat, String> {
+    text.parse()
+}
+
 fn check_ks(ks: &[usize]) -> Result<()> {
     anyhow::ensure!(ks.iter().all(|&k| k > 0), "--k must be 1 or more");
     Ok(())
@@ -134,6 +142,7 @@ impl EngineArguments {
         };
         let options = generate::Options {
             device: self.device,
+            page_format: self.gpu_cache,
             threads: self.threads,
             speculation: match self.speculation {
                 Switch::On => Speculation::default(),

@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 
 use lacuna_indexer::Language;
 use lacuna_inference::{
-    Backend, Device, Engine, EngineOptions, Model, ModelSource, Priority, PromptStyle, Request, Sampling,
+    Backend, Device, Engine, EngineOptions, Model, ModelSource, PageFormat, Priority, PromptStyle, Request,
+    Sampling,
     fim::{FimChunk, FimOrder, FimParts, FimTemplate},
     speculative::Speculation,
 };
@@ -35,6 +36,7 @@ pub enum Generator {
 #[derive(Debug, Clone)]
 pub struct Options {
     pub device: Device,
+    pub page_format: PageFormat,
     /// 0 takes one for each processor.
     pub threads: usize,
     pub speculation: Speculation,
@@ -49,6 +51,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             device: Device::default(),
+            page_format: PageFormat::default(),
             threads: 0,
             speculation: Speculation::default(),
             beams: 1,
@@ -176,6 +179,7 @@ impl Generator {
         let beams = options.beams;
         let options = EngineOptions {
             device: options.device,
+            page_format: options.page_format,
             threads: options.threads,
             speculation: options.speculation,
             cache_tokens: options.parallel * beams * CACHE_TOKENS,

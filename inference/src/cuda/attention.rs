@@ -1,4 +1,4 @@
-//! Keys and values in pages on the device, and attention over them.
+//! Attention over pages of keys and values on the device.
 
 use cudarc::driver::sys::CUdeviceptr;
 
@@ -6,25 +6,32 @@ use super::{
     Gpu, GpuError,
     buffers::Buffer,
     few_rows::FewRows,
-    kernels::HEAD_DIMENSIONS,
+    kernels::{AttentionKernels, HEAD_DIMENSIONS},
+    pages::{AttentionShape, KvPages, PageFormat},
     params::{
-        Activations, AttendParams, CopyPagesParams, MergeParams, PackParams, Partial, RotateAttendParams,
-        RotateParams, TurnsParams,
+        Activations, AttendParams, MergeParams, PackParams, Partial, RotateAttendParams, RotateParams,
+        TurnsParams,
     },
     rows,
     step::{CHUNK, Step},
     tiles::COLUMN_UNIT,
 };
-use crate::{kv_cache::BLOCK_SIZE, scheduler::BlockCopy};
+use crate::kv_cache::BLOCK_SIZE;
 
 /// Warps of an attention block, as in `attention.cu`.
 const WARPS: usize = 4;
-/// Heads of a block of `rotate`.
-const ROTATE_HEADS: usize = 4;
+/// Threads of a block of `rotate`.
+const ROTATE_THREADS: usize = 256;
 
-/// Shared memory of `attend_prompt`: each warp's sums of 16 items, and two chunks of keys and values.
-pub(super) fn prompt_shared_bytes(dimension: usize) -> usize {
-    WARPS * 16 * dimension * 4 + 2 * 2 * CHUNK * dimension * 2
+/// Shared memory of `attend_prompt`: each warp's sums of 16 items, and two chunks of keys and values; in fp8 one that is
+/// expanded, and two that are not.
+fn prompt_shared_bytes(shape: &AttentionShape) -> usize {
+    let sums = WARPS * 16 * shape.dimension * 4;
+    let chunk = |format: PageFormat| 2 * (CHUNK / BLOCK_SIZE) * format.page_bytes(shape.dimension);
+    match shape.format {
+        PageFormat::Bf16 => sums + 2 * chunk(PageFormat::Bf16),
+        PageFormat::Fp8 => sums + chunk(PageFormat::Bf16) + 2 * chunk(PageFormat::Fp8),
+    }
 }
 
 /// Memory for unmerged spans; beyond it rows walk through their chunks.
@@ -35,44 +42,6 @@ const WARPS_PER_MULTIPROCESSOR: usize = 8;
 /// Up to so many rows are rotated by the spans that need them; for more a kernel before them costs less (measured on an
 /// H200 with 1 to 16 rows of a 1.5B and a 7B).
 const ROTATING_ROWS: usize = 4;
-
-/// Sizes of attention, the same in all layers.
-#[derive(Debug, Clone, Copy)]
-pub struct AttentionShape {
-    pub layers: usize,
-    pub heads: usize,
-    pub kv_heads: usize,
-    pub dimension: usize,
-}
-
-impl AttentionShape {
-    /// Whether the kernels are compiled for it.
-    pub fn is_supported(&self) -> bool {
-        HEAD_DIMENSIONS.contains(&self.dimension)
-    }
-
-    /// Bytes of one block's keys, or values, in one layer.
-    fn page_bytes(&self) -> usize {
-        self.kv_heads * BLOCK_SIZE * self.dimension * 2
-    }
-
-    /// Bytes that one block takes in all layers.
-    pub fn block_bytes(&self) -> usize {
-        self.page_bytes() * 2 * self.layers
-    }
-
-    pub fn group(&self) -> usize {
-        self.heads / self.kv_heads
-    }
-}
-
-/// The paged cache: for each layer a plane of keys, then one of values, bf16.
-pub struct KvPages {
-    pub shape: AttentionShape,
-    blocks: usize,
-    pages: Buffer,
-    copies: Buffer,
-}
 
 /// Where a step finds its arrays on the device.
 #[derive(Debug, Clone, Copy)]
@@ -88,45 +57,6 @@ impl StepAddresses {
     /// Of the step whose array lies behind that of `step`.
     pub fn behind(self, step: &Step) -> Self {
         Self { words: self.section(step.words.len()) }
-    }
-}
-
-impl KvPages {
-    /// Zeroed: positions that are masked still take part in products, so they must be finite.
-    pub fn new(gpu: &Gpu, shape: AttentionShape, blocks: usize) -> Result<Self, GpuError> {
-        let pages = Buffer::new(gpu, "the cache of keys and values", shape.block_bytes() * blocks)?;
-        Ok(Self { shape, blocks, pages, copies: Buffer::new(gpu, "a list of copies", 0)? })
-    }
-
-    pub fn byte_length(&self) -> usize {
-        self.pages.len()
-    }
-
-    fn plane(&self, layer: usize, of_values: usize) -> CUdeviceptr {
-        let plane_bytes = self.shape.page_bytes() * self.blocks;
-        self.pages.address() + ((2 * layer + of_values) * plane_bytes) as CUdeviceptr
-    }
-
-    /// Copies blocks in all layers. Whole blocks: what follows the copied tokens is written before it is read.
-    pub fn copy_blocks(&mut self, gpu: &Gpu, copies: &[BlockCopy]) -> Result<(), GpuError> {
-        if copies.is_empty() {
-            return Ok(());
-        }
-        let pairs: Vec<u32> = copies.iter().flat_map(|copy| [copy.source, copy.destination]).collect();
-        assert!(pairs.iter().all(|block| (*block as usize) < self.blocks));
-        self.copies.reserve(gpu, "a list of copies", pairs.len() * 4)?;
-        self.copies.write(gpu, &pairs)?;
-        let params = CopyPagesParams {
-            cache: self.pages.address(),
-            copies: self.copies.address(),
-            plane_bytes: (self.shape.page_bytes() * self.blocks) as u64,
-            page_bytes: self.shape.page_bytes() as u32,
-        };
-        let grid = [copies.len(), 2 * self.shape.layers, 1];
-        // SAFETY: blocks were checked against the cache's; planes are `2 * layers`.
-        unsafe { gpu.launch(&gpu.kernels.copy_pages, grid, 128, 0, &params)? };
-        // The list is read from ordinary memory, which the caller may free.
-        gpu.synchronize()
     }
 }
 
@@ -254,8 +184,11 @@ impl AttentionScratch {
         projections: Partial,
         rotation: Rotation,
     ) -> Result<(), GpuError> {
+        let (kernels, variant) = kernels_of(gpu, &kv.shape)?;
         // SAFETY: the caller's promise.
-        unsafe { launch_rotation(gpu, &self.rotation(kv, layer, step, at, projections, rotation)) }
+        unsafe {
+            launch_rotation(gpu, kernels, variant, &self.rotation(kv, layer, step, at, projections, rotation))
+        }
     }
 
     /// Rotates and stores the step's keys and values, attends, and leaves the result in `out`.
@@ -278,10 +211,7 @@ impl AttentionScratch {
         let shape = &kv.shape;
         let rotate = self.rotation(kv, layer, step, at, projections, rotation);
         let (keys, values) = (rotate.keys, rotate.values);
-        let variant = HEAD_DIMENSIONS.iter().position(|dimension| *dimension == shape.dimension);
-        let variant = variant.ok_or_else(|| {
-            GpuError::Unsupported(format!("no attention for heads of {} dimensions", shape.dimension))
-        })?;
+        let (kernels, variant) = kernels_of(gpu, shape)?;
         let by_chunks = Self::uses_chunks(gpu, shape, step);
         let attend = AttendParams {
             query: self.query.address(),
@@ -304,26 +234,26 @@ impl AttentionScratch {
         // SAFETY: the caller's promise; the scratch was sized by `reserve` for this step.
         unsafe {
             let spans = [step.tile_count, shape.kv_heads, step.spans()];
-            if let Some((kernels, few_rows)) = gpu.kernels.attend_few.as_ref().zip(few_rows) {
+            if let Some((few_kernels, few_rows)) = kernels.few_rows.as_ref().zip(few_rows) {
                 let attend = AttendParams { tiles: at.section(step.row_tiles), ..attend };
                 let params = few_rows.params(shape, step, rotate, attend, out);
-                let shared_bytes = few_rows.shared_bytes(shape.dimension, step.chunks);
-                let function = &few_rows.kernels(kernels)[variant];
+                let shared_bytes = few_rows.shared_bytes(shape, step.chunks);
+                let function = &few_rows.kernels(few_kernels)[variant];
                 gpu.launch(function, few_rows.grid(shape, step), few_rows.threads(), shared_bytes, &params)?;
                 if let FewRows::Clusters { .. } = few_rows {
                     return Ok(());
                 }
             } else if Self::rotates(gpu, shape, step) {
                 let params = RotateAttendParams { rotate, attend };
-                gpu.launch(&gpu.kernels.rotate_attend[variant], spans, threads, 0, &params)?;
+                gpu.launch(&kernels.rotate_chunks[variant], spans, threads, 0, &params)?;
             } else {
-                launch_rotation(gpu, &rotate)?;
+                launch_rotation(gpu, kernels, variant, &rotate)?;
                 if by_chunks {
-                    gpu.launch(&gpu.kernels.attend_chunks[variant], spans, threads, 0, &attend)?;
+                    gpu.launch(&kernels.chunks[variant], spans, threads, 0, &attend)?;
                 } else {
                     let grid = [shape.kv_heads, step.tile_count.div_ceil(WARPS), 1];
-                    let shared = prompt_shared_bytes(shape.dimension);
-                    gpu.launch(&gpu.kernels.attend_prompt[variant], grid, threads, shared, &attend)?;
+                    let shared = prompt_shared_bytes(shape);
+                    gpu.launch(&kernels.prompt[variant], grid, threads, shared, &attend)?;
                 }
             }
             if by_chunks {
@@ -346,15 +276,31 @@ impl AttentionScratch {
     }
 }
 
+/// The kernels of a shape's format, and which of each is of its dimension.
+fn kernels_of<'a>(gpu: &'a Gpu, shape: &AttentionShape) -> Result<(&'a AttentionKernels, usize), GpuError> {
+    let variant = HEAD_DIMENSIONS.iter().position(|dimension| *dimension == shape.dimension);
+    let variant = variant.ok_or_else(|| {
+        GpuError::Unsupported(format!("no attention for heads of {} dimensions", shape.dimension))
+    })?;
+    Ok((gpu.kernels.attention(shape.format), variant))
+}
+
 /// Queues `rotate`.
 ///
 /// # Safety
-/// Addresses are of live buffers of the shapes that `RotateParams` states in `attention.cu`.
-unsafe fn launch_rotation(gpu: &Gpu, params: &RotateParams) -> Result<(), GpuError> {
+/// Addresses are of live buffers of the shapes that `RotateParams` states in `attention.cuh`; the kernels are of its format and
+/// dimension.
+unsafe fn launch_rotation(
+    gpu: &Gpu,
+    kernels: &AttentionKernels,
+    variant: usize,
+    params: &RotateParams,
+) -> Result<(), GpuError> {
     let heads = (params.heads + 2 * params.kv_heads) as usize;
-    let grid = [heads.div_ceil(ROTATE_HEADS), params.products.rows as usize, 1];
+    let heads_at_once = ROTATE_THREADS / kernels.rotate_threads[variant];
+    let grid = [heads.div_ceil(heads_at_once), params.products.rows as usize, 1];
     // SAFETY: the caller's promise.
-    unsafe { gpu.launch(&gpu.kernels.rotate, grid, 64 * ROTATE_HEADS as u32, 0, params) }
+    unsafe { gpu.launch(&kernels.rotate[variant], grid, ROTATE_THREADS as u32, 0, params) }
 }
 
 /// Query heads that share a key-value head.

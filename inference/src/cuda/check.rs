@@ -7,9 +7,10 @@ use half::bf16;
 
 use super::{
     Gpu, GpuError,
-    attention::{AttentionScratch, AttentionShape, KvPages, Rotation, StepAddresses, group},
+    attention::{AttentionScratch, Rotation, StepAddresses, group},
     buffers::{Buffer, Uploader},
     multiply::Products,
+    pages::{AttentionShape, KvPages, PAGE_FORMATS, PageFormat, round_fp8},
     params::{Activations, GateInput, GateParams, Layout, NormalizeParams, PackParams, Partial},
     rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision, UNIT_BYTES, UNIT_ROWS},
     step::Step,
@@ -109,11 +110,22 @@ pub fn all(gpu: &Gpu) -> Vec<Result<Check, GpuError>> {
         (28, 4, 128, RopePairing::Halves),
         (32, 8, 128, RopePairing::Adjacent),
     ] {
-        let shape = AttentionShape { layers: 2, heads, kv_heads, dimension };
-        for (start, count) in
-            [(0, 1), (0, 17), (15, 1), (63, 2), (64, 8), (100, 33), (300, 5), (700, 3), (1027, 2), (2301, 1)]
-        {
-            checks.extend(one_or_error(attention(gpu, shape, pairing, start, count)));
+        for format in PAGE_FORMATS {
+            let shape = AttentionShape { layers: 2, heads, kv_heads, dimension, format };
+            for (start, count) in [
+                (0, 1),
+                (0, 17),
+                (15, 1),
+                (63, 2),
+                (64, 8),
+                (100, 33),
+                (300, 5),
+                (700, 3),
+                (1027, 2),
+                (2301, 1),
+            ] {
+                checks.extend(one_or_error(attention(gpu, shape, pairing, start, count)));
+            }
         }
     }
     checks
@@ -499,6 +511,10 @@ fn attention(
         let mut row: Vec<f32> = row.iter().zip(&bias).map(|(x, b)| x + b).collect();
         rope.angles(position, &mut angles);
         rope.apply(&mut row[..width + kv_width], &angles);
+        if shape.format == PageFormat::Fp8 {
+            // Nothing in a head makes a rounded value of another head.
+            row[width..].chunks_exact_mut(dimension).for_each(round_fp8);
+        }
         cpu_kv.write(0, &blocks, position, &row[width..width + kv_width], &row[width + kv_width..]);
         queries.extend_from_slice(&row[..width]);
     }
@@ -547,7 +563,8 @@ fn attention(
     kv.copy_blocks(gpu, &[BlockCopy { source: *shared, destination: 159, tokens: start % BLOCK_SIZE }])?;
     *shared = 159;
     let found = run(&kv, start, count, &copied)?;
-    let name = format!("attention {heads}/{kv_heads} heads of {dimension}, {count} rows at {start}");
+    let cache = shape.format;
+    let name = format!("attention {heads}/{kv_heads} heads of {dimension}, {cache}, {count} rows at {start}");
     // Every row of the sequence at once, so that the last ones are computed among others.
     let whole = run(&kv, 0, total, &copied)?;
     let differences = differing(&found.halves, &whole.halves[start * width..])

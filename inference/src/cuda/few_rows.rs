@@ -3,12 +3,13 @@
 use cudarc::driver::CudaFunction;
 
 use super::{
-    attention::AttentionShape,
     kernels::AttendFew,
+    pages::AttentionShape,
     params::{Activations, AttendFewParams, AttendParams, RotateParams},
     step::{CHUNK, SPAN_CHUNKS, Step, TILE_ITEMS},
     tiles::COLUMN_UNIT,
 };
+use crate::kv_cache::BLOCK_SIZE;
 
 /// Blocks of a cluster, and threads that share a chunk, as in `attention_hopper.cu`.
 const CLUSTER: usize = 16;
@@ -86,8 +87,9 @@ impl FewRows {
     }
 
     /// Dynamic shared memory of a block: keys and values of its chunks, then sums to be merged.
-    pub fn shared_bytes(self, dimension: usize, chunks: usize) -> usize {
-        let copied = self.groups() * 2 * CHUNK * dimension * 2;
+    pub fn shared_bytes(self, shape: &AttentionShape, chunks: usize) -> usize {
+        let dimension = shape.dimension;
+        let copied = self.groups() * 2 * (CHUNK / BLOCK_SIZE) * shape.format.page_bytes(dimension);
         match self {
             // Of each chunk a unit's sums, and two numbers a head.
             Self::Clusters { .. } => copied + chunks * (COLUMN_UNIT * 4 + COLUMN_UNIT / dimension * 8),
@@ -139,8 +141,7 @@ fn cluster_heads(shape: &AttentionShape) -> Option<(usize, usize)> {
 mod tests {
     use super::*;
     use crate::{
-        cuda::kernels::ATTEND_FEW_SHARED_BYTES,
-        kv_cache::BLOCK_SIZE,
+        cuda::{kernels::ATTEND_FEW_SHARED_BYTES, pages::PageFormat},
         scheduler::{Batch, BatchEntry},
     };
 
@@ -152,7 +153,7 @@ mod tests {
     /// What is chosen for sequences of so many rows each after so many tokens; heads, key-value heads and dimensions.
     fn check(heads: [usize; 3], start: usize, rows: &[usize], expected: Option<FewRows>) {
         let [heads, kv_heads, dimension] = heads;
-        let shape = AttentionShape { layers: 1, heads, kv_heads, dimension };
+        let shape = AttentionShape { layers: 1, heads, kv_heads, dimension, format: PageFormat::Bf16 };
         let entry = |rows: &usize| BatchEntry {
             sequence: 0,
             tokens: vec![0; *rows],
@@ -165,7 +166,7 @@ mod tests {
         let found = FewRows::of(&shape, &step, 132);
         assert_eq!(found, expected, "{heads}/{kv_heads} heads, {rows:?} rows after {start}");
         if let Some(found) = found {
-            assert!(found.shared_bytes(dimension, step.chunks) <= ATTEND_FEW_SHARED_BYTES);
+            assert!(found.shared_bytes(&shape, step.chunks) <= ATTEND_FEW_SHARED_BYTES);
         }
     }
 

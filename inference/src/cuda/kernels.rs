@@ -7,7 +7,10 @@ use cudarc::{
     nvrtc::Ptx,
 };
 
-use super::GpuError;
+use super::{
+    GpuError,
+    pages::{PAGE_FORMATS, PageFormat},
+};
 
 /// One source file's artefacts.
 struct Module {
@@ -62,6 +65,19 @@ pub(super) struct AttendFew {
     pub span: [CudaFunction; 3],
 }
 
+/// Attention over pages of one format, by [`HEAD_DIMENSIONS`].
+pub(super) struct AttentionKernels {
+    pub rotate: [CudaFunction; 3],
+    /// Threads that `rotate` takes for a head.
+    pub rotate_threads: [usize; 3],
+    pub chunks: [CudaFunction; 3],
+    /// The two above in one.
+    pub rotate_chunks: [CudaFunction; 3],
+    /// For few rows, on Hopper: from the products to the result.
+    pub few_rows: Option<AttendFew>,
+    pub prompt: [CudaFunction; 3],
+}
+
 /// Every kernel, ready to launch.
 pub(super) struct Kernels {
     /// As `multiply.rs` lists the variants.
@@ -80,13 +96,7 @@ pub(super) struct Kernels {
     pub gather: CudaFunction,
     pub choose: CudaFunction,
     pub turns: CudaFunction,
-    pub rotate: CudaFunction,
-    /// By [`HEAD_DIMENSIONS`].
-    pub attend_chunks: [CudaFunction; 3],
-    pub rotate_attend: [CudaFunction; 3],
-    /// For few rows, on Hopper: from the products to the result.
-    pub attend_few: Option<AttendFew>,
-    pub attend_prompt: [CudaFunction; 3],
+    attention: [AttentionKernels; 2],
     pub attend_merge: CudaFunction,
     pub copy_pages: CudaFunction,
 }
@@ -125,38 +135,17 @@ impl Kernels {
             }
             Code::Portable => None,
         };
-        let of_module = |module: &Arc<CudaModule>, name: &str| -> Result<[CudaFunction; 3], GpuError> {
-            let [a, b, c] = HEAD_DIMENSIONS.map(|dimension| get(module, &format!("{name}_{dimension}")));
-            Ok([a?, b?, c?])
-        };
-        let by_dimension = |name: &str| of_module(&attention, name);
-        let attend_prompt = by_dimension("attend_prompt")?;
-        let attend_few = match code {
+        let hopper_attention = match code {
             Code::Hopper => {
-                let module =
-                    context.load_module(Ptx::from_binary(ATTENTION_HOPPER.to_vec())).map_err(failed)?;
-                let kernels = AttendFew {
-                    cluster: of_module(&module, "attend_cluster")?,
-                    wide_cluster: of_module(&module, "attend_wide_cluster")?,
-                    span: of_module(&module, "attend_span")?,
-                };
-                use CUfunction_attribute as Attribute;
-                let clusters = kernels.cluster.iter().chain(&kernels.wide_cluster);
-                for function in clusters.clone().chain(&kernels.span) {
-                    let attribute = Attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-                    function.set_attribute(attribute, ATTEND_FEW_SHARED_BYTES as i32).map_err(failed)?;
-                }
-                for function in clusters {
-                    let attribute = Attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
-                    function.set_attribute(attribute, 1).map_err(failed)?;
-                }
-                Some(kernels)
+                Some(context.load_module(Ptx::from_binary(ATTENTION_HOPPER.to_vec())).map_err(failed)?)
             }
             Code::Portable => None,
         };
-        for function in
-            multiplications.iter().chain([&multiply_gated]).chain(&multiply_wide).chain(&attend_prompt)
-        {
+        let [bf16, fp8] = PAGE_FORMATS.map(|format| {
+            AttentionKernels::load(&attention, hopper_attention.as_ref(), format, shared_bytes)
+                .map_err(failed)
+        });
+        for function in multiplications.iter().chain([&multiply_gated]).chain(&multiply_wide) {
             let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
             function.set_attribute(attribute, shared_bytes as i32).map_err(failed)?;
         }
@@ -173,13 +162,80 @@ impl Kernels {
             gather: get(&rows, "gather")?,
             choose: get(&rows, "choose")?,
             turns: get(&attention, "turns")?,
-            rotate: get(&attention, "rotate")?,
-            attend_chunks: by_dimension("attend_chunks")?,
-            rotate_attend: by_dimension("rotate_attend")?,
-            attend_few,
-            attend_prompt,
+            attention: [bf16?, fp8?],
             attend_merge: get(&attention, "attend_merge")?,
             copy_pages: get(&attention, "copy_pages")?,
+        })
+    }
+
+    pub fn attention(&self, format: PageFormat) -> &AttentionKernels {
+        match format {
+            PageFormat::Bf16 => &self.attention[0],
+            PageFormat::Fp8 => &self.attention[1],
+        }
+    }
+}
+
+impl AttentionKernels {
+    fn load(
+        module: &Arc<CudaModule>,
+        hopper: Option<&Arc<CudaModule>>,
+        format: PageFormat,
+        shared_bytes: usize,
+    ) -> Result<Self, DriverError> {
+        let by_dimension = |module: &Arc<CudaModule>, name: &str| {
+            let [a, b, c] = HEAD_DIMENSIONS.map(|dimension| {
+                module.load_function(&match format {
+                    PageFormat::Bf16 => format!("{name}_{dimension}"),
+                    PageFormat::Fp8 => format!("{name}_fp8_{dimension}"),
+                })
+            });
+            Ok::<_, DriverError>([a?, b?, c?])
+        };
+        let allow = |function: &CudaFunction, bytes: usize| {
+            let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function.set_attribute(attribute, bytes as i32)
+        };
+        let prompt = by_dimension(module, "attend_prompt")?;
+        for function in &prompt {
+            allow(function, shared_bytes)?;
+        }
+        let few_rows = match hopper {
+            Some(module) => {
+                let kernels = AttendFew {
+                    cluster: by_dimension(module, "attend_cluster")?,
+                    wide_cluster: by_dimension(module, "attend_wide_cluster")?,
+                    span: by_dimension(module, "attend_span")?,
+                };
+                let clusters = kernels.cluster.iter().chain(&kernels.wide_cluster);
+                for function in clusters.clone().chain(&kernels.span) {
+                    allow(function, ATTEND_FEW_SHARED_BYTES)?;
+                }
+                for function in clusters {
+                    let attribute = CUfunction_attribute::CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED;
+                    function.set_attribute(attribute, 1)?;
+                }
+                Some(kernels)
+            }
+            None => None,
+        };
+        let (rotate, rotate_threads) = match format {
+            PageFormat::Bf16 => {
+                let rotate = module.load_function("rotate")?;
+                ([rotate.clone(), rotate.clone(), rotate], [64; 3])
+            }
+            // A thread has eight dimensions.
+            PageFormat::Fp8 => {
+                (by_dimension(module, "rotate")?, HEAD_DIMENSIONS.map(|dimension| dimension / 8))
+            }
+        };
+        Ok(Self {
+            rotate,
+            rotate_threads,
+            chunks: by_dimension(module, "attend_chunks")?,
+            rotate_chunks: by_dimension(module, "rotate_attend")?,
+            few_rows,
+            prompt,
         })
     }
 }

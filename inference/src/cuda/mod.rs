@@ -12,6 +12,7 @@ mod graphs;
 mod kernels;
 pub mod multiply;
 mod pace;
+pub mod pages;
 mod params;
 pub mod rows;
 pub mod runner;
@@ -20,4 +21,5 @@ pub mod tiles;
 pub mod timing;
 
 pub use device::{Gpu, GpuError, describe_gpu};
+pub use pages::PageFormat;
 pub use runner::CudaRunner;

@@ -9,11 +9,12 @@ use cudarc::driver::{DeviceRepr, PinnedHostSlice, sys::CUdeviceptr};
 
 use super::{
     Gpu, GpuError,
-    attention::{self, AttentionScratch, AttentionShape, KvPages, Rotation, StepAddresses},
+    attention::{self, AttentionScratch, Rotation, StepAddresses},
     buffers::{Buffer, DeviceMatrix, Uploader},
     graphs::{Found, Graph, Graphs, MOST_ROWS},
     multiply::{LARGEST_NARROW_ROWS, Products},
     pace::Pace,
+    pages::{AttentionShape, CacheWish, KvPages},
     params::{GateInput, GateParams, Layout, NormalizeParams, Partial},
     rows::{self, ActivationBuffer, ChoiceBuffer, NOTHING, Precision},
     step::Step,
@@ -99,20 +100,15 @@ struct Scratch {
 }
 
 impl CudaRunner {
-    /// Loads a model. The cache gets `wanted_blocks` blocks, or as many as fit, but at least `least_blocks`.
-    pub fn new(
-        gpu: Gpu,
-        gguf: &Gguf,
-        config: &ModelConfig,
-        wanted_blocks: usize,
-        least_blocks: usize,
-    ) -> Result<Self, EngineError> {
+    /// Loads a model. The cache gets the blocks that are wished for, or as many as fit.
+    pub fn new(gpu: Gpu, gguf: &Gguf, config: &ModelConfig, cache: CacheWish) -> Result<Self, EngineError> {
         let c = config;
         let shape = AttentionShape {
             layers: c.layers,
             heads: c.heads,
             kv_heads: c.kv_heads,
             dimension: c.head_dimension,
+            format: cache.format,
         };
         let unsupported = |detail: String| Err(GpuError::Unsupported(detail).into());
         if !shape.is_supported() {
@@ -185,7 +181,7 @@ impl CudaRunner {
         let frequencies =
             Buffer::of(&gpu, "the model's weights", decoder::load_rope(gguf, c)?.frequencies())?;
         drop(uploader);
-        let blocks = blocks_that_fit(&gpu, c, &shape, wanted_blocks, least_blocks)?;
+        let blocks = blocks_that_fit(&gpu, c, &shape, cache)?;
         let kv = KvPages::new(&gpu, shape, blocks)?;
         let takes_halves = |products: &Products| products.precision() == Precision::BytesAndHalves;
         let precision = match layers
@@ -616,12 +612,12 @@ fn blocks_that_fit(
     gpu: &Gpu,
     c: &ModelConfig,
     shape: &AttentionShape,
-    wanted: usize,
-    least: usize,
+    cache: CacheWish,
 ) -> Result<usize, GpuError> {
     let step = STEP_TOKENS * (8 * c.feed_forward + 2 * c.feed_forward + 16 * c.embedding) + (256 << 20);
     let (free, _) = gpu.memory()?;
-    let blocks = wanted.min(free.saturating_sub(step) / shape.block_bytes());
+    let (blocks, least) = (cache.blocks, cache.least_blocks);
+    let blocks = blocks.min(free.saturating_sub(step) / shape.block_bytes());
     if blocks < least {
         return Err(GpuError::OutOfMemory {
             what: "the cache of keys and values with a step's activations",

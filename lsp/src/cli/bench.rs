@@ -15,8 +15,8 @@ use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use lacuna_indexer::Language;
 use lacuna_inference::{
-    Backend, DEFAULT_CONTEXT, Device, Engine, EngineOptions, Event, Generation, Model, Output, Request,
-    milliseconds, speculative::Speculation,
+    Backend, DEFAULT_CONTEXT, Device, Engine, EngineOptions, Event, Generation, Model, Output, PageFormat,
+    Request, milliseconds, speculative::Speculation,
 };
 use serde_json::{Value, json};
 
@@ -46,6 +46,10 @@ pub struct Arguments {
     /// What to compute on: auto, cpu, cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value_t = Device::Auto)]
     device: Device,
+
+    /// How a GPU keeps keys and values: bf16 or fp8
+    #[arg(long, value_name = "FORMAT", default_value_t = PageFormat::default())]
+    gpu_cache: PageFormat,
 
     /// Threads for computation; 0 takes the number of physical cores
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -182,6 +186,7 @@ impl Bench {
         let generate = arguments.r#gen as usize;
         let options = EngineOptions {
             device: arguments.device,
+            page_format: arguments.gpu_cache,
             threads: arguments.threads,
             speculation,
             draft_model,
