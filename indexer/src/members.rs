@@ -9,11 +9,12 @@ use tree_sitter::{Node, Tree};
 
 mod field;
 mod go;
+mod java;
 mod list;
 mod receiver;
 
 use crate::{
-    Snapshot, SymbolInfo,
+    Language, Snapshot, SymbolInfo,
     imports::Importer,
     index::{FileId, SymbolId},
     language::Family,
@@ -154,7 +155,7 @@ impl Snapshot {
         let path = crate::index::normalize(path);
         let Some(file) = self.file_by_path(&path).and_then(|id| self.file(id)) else { return check };
         let Some(symbols) = &file.symbols else { return check };
-        if !is_checked(file.language.family()) {
+        if !is_checked(file.language) {
             return check;
         }
         let resolver = Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
@@ -207,7 +208,9 @@ impl Snapshot {
         let (written, id) = type_of(resolver, text, access)?;
         let offer = match self.find_in_type(id, name) {
             Found::Exists(_) => Offer::Exists,
-            Found::Missing if !has_local_subclass(text, written) && !self.may_have(id, name, own) => {
+            Found::Missing
+                if !has_local_subclass(resolver, text, written) && !self.may_have(id, name, own) =>
+            {
                 Offer::Missing
             }
             Found::Missing | Found::Unknown => Offer::Unknown,
@@ -243,8 +246,8 @@ impl Snapshot {
     /// A type and those below it, whose values are its own; `None` where there are more than `most`.
     fn subtypes(&self, id: SymbolId, most: usize) -> Option<Vec<SymbolId>> {
         let mut found = vec![id];
-        // A Go type that holds another one is none of its kind.
-        if self.symbol(id)?.0.language.family() == Family::Go {
+        // A Go type that holds another one is none of its kind, and in Java a value has what its declared type has.
+        if self.symbol(id)?.0.language.family() == Family::Go || self.is_java(id) {
             return Some(found);
         }
         let mut at = 0;
@@ -285,11 +288,13 @@ impl Snapshot {
             let Some((file, symbols, _)) = self.symbol(id) else { continue };
             let resolver =
                 Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
-            for base in symbols.bases_of(id.symbol) {
-                for id in bases_named(&resolver, base) {
-                    if !found.contains(&id) {
-                        found.push(id);
-                    }
+            let bases: Vec<SymbolId> = match self.is_java(id) {
+                true => java::bases(self, id).0,
+                false => symbols.bases_of(id.symbol).flat_map(|base| bases_named(&resolver, base)).collect(),
+            };
+            for id in bases {
+                if !found.contains(&id) {
+                    found.push(id);
                 }
             }
         }
@@ -328,9 +333,16 @@ impl Snapshot {
         (file.language.family() == Family::Go).then(|| symbols.name(symbol))
     }
 
+    fn is_java(&self, id: SymbolId) -> bool {
+        self.symbol(id).is_some_and(|(file, _, _)| file.language == Language::Java)
+    }
+
     /// The supertypes that a type names, and whether all of them are known.
     fn bases(&self, id: SymbolId) -> (Vec<SymbolId>, bool) {
         let Some((file, symbols, symbol)) = self.symbol(id) else { return (Vec::new(), false) };
+        if self.is_java(id) {
+            return java::bases(self, id);
+        }
         let resolver = Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
         let (mut bases, mut is_all) = (Vec::new(), true);
         for base in symbols.bases_of(id.symbol) {
@@ -352,8 +364,9 @@ fn bases_named(resolver: &Resolver<'_>, base: &str) -> Vec<SymbolId> {
 }
 
 /// Whether the language's receivers are understood.
-fn is_checked(family: Family) -> bool {
-    matches!(family, Family::Python | Family::EcmaScript | Family::Go)
+fn is_checked(language: Language) -> bool {
+    matches!(language.family(), Family::Python | Family::EcmaScript | Family::Go)
+        || language == Language::Java
 }
 
 /// The files of the package that an access's receiver is the name of.
@@ -375,12 +388,20 @@ fn type_of<'a>(
         let (_, symbols, symbol) = resolver.snapshot.symbol(id)?;
         return Some((symbols.name(symbol), id));
     }
+    if resolver.importer.language == Language::Java {
+        let id = java::Typing { resolver, text }.type_of(access.receiver)?;
+        let (_, symbols, symbol) = resolver.snapshot.symbol(id)?;
+        return Some((symbols.name(symbol), id));
+    }
     let written = receiver::receiver(resolver.importer.language.family(), text, access)?;
     Some((written, only(resolver.name(written))?))
 }
 
-/// Whether a class within a function, which the index does not know, may be derived from `name`.
-fn has_local_subclass(text: &str, name: &str) -> bool {
+/// Whether a class within a function, which the index does not know, may be derived from `name`, and a value of that be asked.
+fn has_local_subclass(resolver: &Resolver<'_>, text: &str, name: &str) -> bool {
+    if resolver.importer.language == Language::Java {
+        return false;
+    }
     let is_local = |line: &str| {
         let head = line.trim_start();
         head.len() < line.len()
@@ -442,9 +463,9 @@ fn is_closed(snapshot: &Snapshot, id: SymbolId, name: &str) -> bool {
             matches!(symbol.kind, SymbolKind::Struct | SymbolKind::Interface)
                 && go::is_read(snapshot, file.directory())
         }
+        Family::Jvm => file.language == Language::Java && java::is_closed(snapshot, id, name),
         // Extension methods, traits, preprocessor and inherited universal members: not known to be closed.
         Family::Rust
-        | Family::Jvm
         | Family::C
         | Family::DotNet
         | Family::Ruby

@@ -5,7 +5,7 @@ use std::path::Path;
 use tree_sitter::Tree;
 
 use super::{
-    MAX_BASES, UNIVERSAL, go, has_local_subclass, is_checked, is_closed, package_of, receiver, type_of,
+    MAX_BASES, UNIVERSAL, go, has_local_subclass, is_checked, is_closed, java, package_of, receiver, type_of,
 };
 use crate::{
     Snapshot,
@@ -31,7 +31,7 @@ impl Snapshot {
         let file = self.file_by_path(&path).and_then(|id| self.file(id))?;
         let symbols = file.symbols.as_ref()?;
         let family = file.language.family();
-        if !is_checked(family) {
+        if !is_checked(file.language) {
             return None;
         }
         let name = tree.root_node().named_descendant_for_byte_range(offset, offset)?;
@@ -41,13 +41,13 @@ impl Snapshot {
             return finished(self.exported(&files)?, text, &access);
         }
         let (written, id) = type_of(&resolver, text, &access)?;
-        if has_local_subclass(text, written) {
+        if has_local_subclass(&resolver, text, written) {
             return None;
         }
         let mut names = Vec::new();
-        self.add_members(id, &mut names)?;
+        self.add_members(id, &resolver.importer, &mut names)?;
         for subtype in self.subtypes(id, MOST_SUBTYPES)?.into_iter().skip(1) {
-            self.add_members(subtype, &mut names)?;
+            self.add_members(subtype, &resolver.importer, &mut names)?;
         }
         if names.is_empty() {
             return None;
@@ -77,7 +77,7 @@ impl Snapshot {
     }
 
     /// Adds what a type and those above it have; `None` where that is not all.
-    fn add_members(&self, id: SymbolId, names: &mut Vec<String>) -> Option<()> {
+    fn add_members(&self, id: SymbolId, importer: &Importer<'_>, names: &mut Vec<String>) -> Option<()> {
         let mut pending = vec![id];
         let mut seen: Vec<SymbolId> = Vec::new();
         while let Some(id) = pending.pop() {
@@ -89,7 +89,15 @@ impl Snapshot {
             if seen.len() >= MAX_BASES || !is_closed(self, id, "") {
                 return None;
             }
-            let members = resolve::members(self, id);
+            let members = match self.is_java(id) {
+                true => java::members(self, id, importer),
+                false => resolve::members(self, id),
+            };
+            if self.is_java(id) {
+                let written =
+                    java::added(self, id).into_iter().filter(|name| !java::UNWRITTEN.contains(name));
+                names.extend(written.map(str::to_owned));
+            }
             names.extend(members.iter().filter_map(|member| {
                 self.symbol(*member).map(|(_, symbols, symbol)| symbols.name(symbol).to_owned())
             }));

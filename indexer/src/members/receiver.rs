@@ -16,7 +16,7 @@ pub(super) struct Access<'tree> {
 /// Nodes looked at in one function, or class.
 pub(super) const MAX_NODES: usize = 20_000;
 
-/// `node` as an access that reads a member of a plain name, or of a field of `self` or `this`; in Go of any value.
+/// `node` as an access that reads a member of a plain name, or of a field of `self` or `this`; in Go and Java of any value.
 pub(super) fn access(node: Node<'_>) -> Option<Access<'_>> {
     let (receiver, name) = match node.kind() {
         "attribute" => ("object", "attribute"),
@@ -25,6 +25,12 @@ pub(super) fn access(node: Node<'_>) -> Option<Access<'_>> {
         "selector_expression" => {
             let part = |field| node.child_by_field_name(field);
             return Some(Access { receiver: part("operand")?, name: part("field")? });
+        }
+        // So it is in Java.
+        "field_access" | "method_invocation" => {
+            let part = |field| node.child_by_field_name(field);
+            let name = part("name").or_else(|| part("field")).filter(|name| name.kind() == "identifier")?;
+            return Some(Access { receiver: part("object")?, name });
         }
         _ => return None,
     };

@@ -6,6 +6,7 @@ mod context_scripting;
 mod context_typed;
 mod context_usage;
 mod excerpts;
+mod members_java;
 mod random;
 mod resolution;
 mod support;

@@ -1,7 +1,7 @@
 //! The names that the engine may write after a dot, where the index knows all that the receiver's type has.
 //!
-//! Only in the languages in which the member check is trusted, and but for Go not where a statement begins: what is assigned to
-//! may come to be by that.
+//! Only in the languages in which the member check is trusted, and but for Go and Java not where a statement begins: what is
+//! assigned to may come to be by that.
 
 use lacuna_indexer::{Language, Snapshot};
 
@@ -20,8 +20,14 @@ pub struct MemberList {
     pub names: Vec<String>,
 }
 
-/// Stands for the name, so that there is one to look up.
-const SOME_NAME: &str = "x";
+/// What stands for the name, so that there is one to look up.
+fn some_member(language: Language) -> &'static str {
+    match language {
+        // A name alone is no statement, and behind it the parser takes the next line for more of this one.
+        Language::Java => "x()",
+        _ => "x",
+    }
+}
 
 pub fn at_cursor(site: &Site, around: &Around<'_>, snapshot: &Snapshot) -> Option<MemberList> {
     let language = site.language.filter(|language| TRUSTED.contains(language))?;
@@ -33,11 +39,11 @@ pub fn at_cursor(site: &Site, around: &Around<'_>, snapshot: &Snapshot) -> Optio
     let begun = prefix.trim_end_matches(is_word).len();
     let receiver = prefix[..begun].strip_suffix('.')?;
     let line = lines::line_before(receiver.trim_end_matches(is_word));
-    if line.trim().is_empty() && language != Language::Go {
+    if line.trim().is_empty() && !matches!(language, Language::Go | Language::Java) {
         return None;
     }
     let typed = prefix[begun..].to_owned();
-    let (text, tree) = with_text(SOME_NAME, language, around)?;
+    let (text, tree) = with_text(some_member(language), language, around)?;
     let mut names = snapshot.members_at(&site.path, &text, &tree, begun)?;
     names.retain(|name| name.starts_with(&typed));
     // What begins with underscores has members that no list has.
