@@ -1,6 +1,6 @@
 //! What knowing a receiver's type is worth: how often a completion behind a `.` is the rest of the line, and its first name the
 //! member's, through the whole pipeline. Without any of the workspace, with the list of members alone, and with the list and context
-//! from other files.
+//! from other files, which small models are not shown there: for them the last two are the same.
 //!
 //! `cargo run --release --example known_members -- DIRECTORY [PLACES]`: accesses of the directory's own code that the index has
 //! a list for, evenly spread over its files. The rest of the cursor's line is cut off, as while typing.

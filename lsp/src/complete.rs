@@ -42,7 +42,7 @@ use explain::{Explain, Explained, Source, Stop};
 use flight::{Demand, Pilot};
 use line_tokens::LineTokens;
 use member_list::MemberList;
-use postprocess::{Around, Known, Step, is_sound, postprocess};
+use postprocess::{Around, Known, Step, TRUSTED, is_sound, postprocess};
 use prompt::{Prompt, Shown};
 use shape::Shape;
 use site::Site;
@@ -60,6 +60,8 @@ const AHEAD_TOKENS: usize = 32;
 /// Answers followed side by side with models of up to [`SMALL_MODEL_BYTES`], whose steps take a few milliseconds: the gain is
 /// in `evals/results/embedded.md`.
 const BEAMS: usize = 4;
+/// They also take what a context shows of a type for all that it has: where a list of members says what it has, they are shown no
+/// context (`evals/results/index.md`).
 const SMALL_MODEL_BYTES: usize = 256 << 20;
 
 /// What made the editor ask.
@@ -254,9 +256,21 @@ impl Completer {
         self.complete(ahead).await;
     }
 
-    /// Computes the prompt for a cursor into the engine's cache, for the request that may come there. Returns the
-    /// tokens computed.
+    /// Computes the prompt for a cursor into the engine's cache, for the request that may come there, and the one that a member
+    /// would be asked for by where that is another. Returns the tokens computed.
     pub async fn warm_up(self: &Arc<Self>, ask: Ask) -> Option<usize> {
+        let (computed, shows_context) = self.warm_up_one(&ask).await?;
+        let has_lists = ask.document.language.is_some_and(|language| TRUSTED.contains(&language));
+        if !(shows_context && has_lists && self.is_small()) {
+            return Some(computed);
+        }
+        let config = Arc::new(Config { context_tokens: 0, ..(*ask.config).clone() });
+        let (more, _) = self.warm_up_one(&Ask { config, ..ask }).await?;
+        Some(computed + more)
+    }
+
+    /// Returns the tokens computed, and whether there is context among the prompt's.
+    async fn warm_up_one(self: &Arc<Self>, ask: &Ask) -> Option<(usize, bool)> {
         let completer = Arc::clone(self);
         let ahead = ask.clone();
         let prepared = self.on_worker(move || match completer.look(&ahead, Instant::now()) {
@@ -267,12 +281,12 @@ impl Completer {
             Look::Answered(..) => None,
         });
         let prepared = prepared.await??;
-        let request = Request { max_tokens: 0, constraint: None, ..self.request(&ask, &prepared, 0) };
+        let request = Request { max_tokens: 0, constraint: None, ..self.request(ask, &prepared, 0) };
         let output = self.backend.submit(request).ok()?.collect().await.ok()?;
         let cached = output.stats.cached_tokens;
         self.prompts.note(&prepared.site.key, &prepared.prompt, &output.stats);
         tracing::debug!(prompt_tokens = output.stats.prompt_tokens, cached_tokens = cached, "warmed up");
-        Some(output.stats.prompt_tokens.saturating_sub(cached))
+        Some((output.stats.prompt_tokens.saturating_sub(cached), !prepared.explain.context.is_empty()))
     }
 
     /// Has the text around the cursor encoded while it is parsed, where it is the document's first time: either takes
@@ -341,9 +355,30 @@ impl Completer {
             return Layout::Nothing(Box::new(site), Box::new(explain));
         }
 
-        let budgets = prompt::budgets(&ask.config, self.context_length);
+        let model = self.backend.model();
+        let style = match prompt::style(model, ask.config.prompt_style) {
+            Ok(style) => style,
+            Err(problem) => {
+                explain.outcome = format!("nothing: {problem}");
+                return Layout::Nothing(Box::new(site), Box::new(explain));
+            }
+        };
+        let members = match style {
+            PromptStyle::Fim => {
+                let around = around(&site, decision.shape, &ask.config, Stop::Cancelled);
+                member_list::at_cursor(&site, &around, &self.workspace.snapshot())
+            }
+            PromptStyle::Chat => None,
+        };
+        explain.members = members.as_ref().map(|members| members.names.len());
+        explain.milliseconds.members = clock.lap();
+
+        let mut budgets = prompt::budgets(&ask.config, self.context_length);
         let split = self.splits.split(&site.key, &site.text, site.offset, &budgets, &self.tokens);
         explain.milliseconds.window = clock.lap();
+        if members.is_some() && self.is_small() {
+            budgets.context = 0;
+        }
         let place = context::Place {
             path: &site.path,
             text: &site.text,
@@ -356,17 +391,15 @@ impl Completer {
         explain.context = items.iter().map(Into::into).collect();
         explain.milliseconds.context = clock.lap();
 
-        let model = self.backend.model();
         let shown = Shown { path: &site.relative_path, text: &site.text, split };
         let shape = decision.shape;
-        let prompt =
-            prompt::style(model, ask.config.prompt_style).and_then(|style| match (style, model.fim()) {
-                (PromptStyle::Fim, Some(template)) => {
-                    let repository = site.repository.as_deref();
-                    Ok(prompt::fim(template, &self.tokens, repository, &items, &shown, shape))
-                }
-                _ => prompt::chat(model, &self.tokens, site.language, &items, &shown, shape),
-            });
+        let prompt = match (style, model.fim()) {
+            (PromptStyle::Fim, Some(template)) => {
+                let repository = site.repository.as_deref();
+                Ok(prompt::fim(template, &self.tokens, repository, &items, &shown, shape))
+            }
+            _ => prompt::chat(model, &self.tokens, site.language, &items, &shown, shape),
+        };
         explain.milliseconds.prompt = clock.lap();
         match prompt {
             Ok(prompt) => {
@@ -381,15 +414,7 @@ impl Completer {
                     }
                     _ => None,
                 };
-                let mut prepared = Prepared { site, shape, prompt, closers, members: None, explain };
-                if prepared.prompt.style == PromptStyle::Fim {
-                    let around = prepared.around(&ask.config, Stop::Cancelled);
-                    let members = member_list::at_cursor(&prepared.site, &around, &self.workspace.snapshot());
-                    prepared.explain.members = members.as_ref().map(|members| members.names.len());
-                    prepared.members = members;
-                }
-                prepared.explain.milliseconds.members = clock.lap();
-                Layout::Model(Box::new(prepared))
+                Layout::Model(Box::new(Prepared { site, shape, prompt, closers, members, explain }))
             }
             Err(problem) => {
                 explain.outcome = format!("nothing: {problem}");
@@ -462,12 +487,16 @@ impl Completer {
         }
     }
 
+    fn is_small(&self) -> bool {
+        self.backend.model().gguf().byte_length() <= SMALL_MODEL_BYTES
+    }
+
     /// Answers to follow side by side: a short one is worth a search where a step takes little time.
     fn beams(&self, config: &Config, prepared: &Prepared) -> usize {
         let is_short = prepared.shape == Shape::SingleLine && prepared.prompt.style == PromptStyle::Fim;
         match config.beams {
             _ if !is_short => 1,
-            0 if self.backend.model().gguf().byte_length() <= SMALL_MODEL_BYTES => BEAMS,
+            0 if self.is_small() => BEAMS,
             0 => 1,
             beams => beams,
         }
@@ -643,16 +672,21 @@ impl Completed {
 
 impl Prepared {
     fn around<'a>(&'a self, config: &Config, stop: Stop) -> Around<'a> {
-        Around {
-            text: &self.site.text,
-            offset: self.site.offset,
-            language: self.site.language,
-            tree: self.site.tree.as_ref(),
-            shape: self.shape,
-            max_characters: config.max_characters,
-            broken_off: matches!(stop, Stop::MaxTokens | Stop::Deadline | Stop::ContextFull),
-            known: None,
-        }
+        around(&self.site, self.shape, config, stop)
+    }
+}
+
+/// What an answer at the cursor is looked at in.
+fn around<'a>(site: &'a Site, shape: Shape, config: &Config, stop: Stop) -> Around<'a> {
+    Around {
+        text: &site.text,
+        offset: site.offset,
+        language: site.language,
+        tree: site.tree.as_ref(),
+        shape,
+        max_characters: config.max_characters,
+        broken_off: matches!(stop, Stop::MaxTokens | Stop::Deadline | Stop::ContextFull),
+        known: None,
     }
 }
 

@@ -107,6 +107,36 @@ fn a_member_is_one_that_its_type_has() {
         assert_eq!(explain["members"].is_u64(), is_known, "{typed}: {explain}");
         let raw = explain["raw"].as_str().unwrap_or_default();
         assert!(!is_known || names.iter().any(|name| raw.starts_with(name)), "{typed}: {raw:?}");
+        // The embedded model is shown the class or told its members, not both.
+        assert_eq!(explain["context"].as_array().is_some_and(Vec::is_empty), is_known, "{typed}: {explain}");
+    }
+}
+
+#[test]
+fn a_member_in_java_is_one_that_its_type_has() {
+    const BASKET: &str = "package shop;\n\npublic class Basket extends Thing {\n    private int weight;\n    public Basket \
+                          emptied() {\n        return this;\n    }\n}\n";
+    for (typed, names) in [
+        (
+            "basket.",
+            &["emptied", "renamed", "hashCode", "equals", "toString", "getClass", "notify", "wait", "clone"]
+                [..],
+        ),
+        ("basket.emptied().ren", &["amed"]),
+        ("show(basket.emp", &["tied"]),
+    ] {
+        let project = Project::new(&format!(
+            "//- shop/Thing.java\npackage shop;\n\nclass Thing {{\n    public void renamed(String name) {{\n    }}\n}}\n\
+             //- shop/Basket.java\n{BASKET}//- shop/App.java\npackage shop;\n\nclass App {{\n    void show(Basket basket) {{\n        \
+             {typed}\n    }}\n}}\n"
+        ));
+        let place = format!("{}:5:{}", project.path("shop/App.java").display(), 9 + typed.len());
+        let answer: Value =
+            serde_json::from_slice(&lacuna(&["complete", &place, "--json"]).stdout).expect("JSON");
+        let explain = &answer["explain"];
+        assert!(explain["members"].is_u64(), "{typed}: {explain}");
+        let raw = explain["raw"].as_str().unwrap_or_default();
+        assert!(names.iter().any(|name| raw.starts_with(name)), "{typed}: {raw:?}");
     }
 }
 
