@@ -36,8 +36,7 @@ fn before(signature: &str, at: usize) -> Option<(&str, &str)> {
         })?;
         start = head[..start].trim_end().len();
     }
-    start =
-        head[..start].rfind(|c: char| !c.is_alphanumeric() && c != '_' && c != '.').map_or(0, |at| at + 1);
+    start = head[..start].trim_end_matches(|c: char| c.is_alphanumeric() || c == '_' || c == '.').len();
     Some((&head[..start], &head[start..]))
 }
 
@@ -138,6 +137,7 @@ mod tests {
             ("Item[] get()", None),
             ("void get()", None),
             ("Outer.Inner get() throws IOException", Some("Outer.Inner")),
+            ("/* ein § */§Item get()", Some("Item")),
             ("@Get(\"get\") public Map<String, List<Item>> get(int a)", Some("Map")),
         ] {
             assert_eq!(result(signature, "get"), expected, "{signature}");
