@@ -36,6 +36,18 @@ const SEEDS: &[(&str, &str)] = &[
         "package m\nimport x \"example.com/m\"\ntype T struct { A, B int }\nfunc (t *T) F(a int) (int, error) { return x.G(a) }\n",
     ),
     (
+        "n.go",
+        "package m\ntype U[K any] struct { *T; next, last *U[K] }\nfunc g(u *U[int], t ...T) (a, b *T) {\n\tv, err := u.next.F(1)\n\tu.last.T.F(v); a.A = 2\n\treturn a, err\n}\n",
+    ),
+    (
+        "Stock.java",
+        "package p;\nimport java.io.*;\npublic class Stock<K extends Shelf> extends Shelf implements Serializable, Comparable<Stock<K>> {\n  @Deprecated private final Shelf shelf = new Shelf(), other;\n  enum Kind { NEW, OLD { void f() {} }; Shelf at; }\n  record Point(int x, Shelf... y) {}\n  <T> Shelf find(int a, Kind... b) throws IOException {\n    var c = this.shelf.self(); Shelf[] d = null;\n    for (Shelf e : d) e.self().count();\n    try (Shelf f = c) { g(h -> h.self(), f.name); } catch (Failure | Error i) { i.getMessage(); }\n    return new Shelf() { Shelf self() { return Stock.this.shelf; } }.self();\n  }\n}\n",
+    ),
+    (
+        "Shelf.java",
+        "package p;\nclass Shelf extends Stock.Base { String name; Shelf self() { return (Shelf) this; } Stock<Shelf> stock; static int count() { return Kind.NEW.ordinal(); } }\n",
+    ),
+    (
         "C.cs",
         "using A.B;\nnamespace A.B { class C : D { public int X { get; set; } void F() { X = 1; } } }\n",
     ),
@@ -248,6 +260,15 @@ proptest! {
             last = workspace.snapshot().context(&query);
             prop_assert!(last.iter().map(|item| item.cost).sum::<usize>() <= 500);
             prop_assert_eq!(&last, &workspace.snapshot().context(&query));
+            let tree = Language::from_path(&path).and_then(|language| syntax::parse_str(language, text));
+            if let Some(tree) = tree {
+                let check = workspace.snapshot().check_members(&path, text, &tree, 0..text.len());
+                for range in &check.known {
+                    prop_assert!(text.get(range.clone()).is_some_and(|name| !name.is_empty()));
+                    workspace.snapshot().members_at(&path, text, &tree, range.start);
+                }
+                workspace.snapshot().members_at(&path, text, &tree, offset);
+            }
         }
         // An index built from the final texts in one go knows the same.
         let fresh = Workspace::new(vec![root.clone()], Options::default());
