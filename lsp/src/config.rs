@@ -210,8 +210,8 @@ const FIELDS: &[Field] = &[
     Field {
         key: "gpuCache",
         kind: Kind::Choice(&["bf16", "fp8"]),
-        description: "How a GPU keeps what it has read of the text. `fp8` takes half the memory of `bf16`, is faster in long \
-            contexts, and costs a little accuracy. The CPU ignores it.",
+        description: "How a GPU keeps what it has read of the text. `fp8` takes half the memory of `bf16` and costs a \
+            little accuracy. The CPU ignores it.",
     },
     Field {
         key: "maxTokens",

@@ -86,11 +86,11 @@ pub struct EngineArguments {
     #[arg(long, default_value = "1", value_name = "N")]
     pub parallel: NonZeroUsize,
     /// Where the engine in this process runs: auto, cpu, cuda or cuda:N.
-    #[arg(long, default_value = "auto", value_name = "DEVICE", value_parser = parse_device)]
+    #[arg(long, default_value_t = Device::Auto, value_name = "DEVICE")]
     #[serde(skip)]
     device: Device,
     /// How a GPU keeps keys and values: bf16 or fp8.
-    #[arg(long, default_value = "bf16", value_name = "FORMAT", value_parser = parse_page_format)]
+    #[arg(long, default_value_t = PageFormat::default(), value_name = "FORMAT")]
     #[serde(skip)]
     gpu_cache: PageFormat,
     /// Threads of the engine; 0 takes one for each processor.
@@ -117,14 +117,6 @@ pub struct EngineArguments {
 pub enum Switch {
     On,
     Off,
-}
-
-fn parse_device(text: &str) -> Result<Device, String> {
-    text.parse()
-}
-
-fn parse_page_format(text: &str) -> Result<PageFormat, String> {
-    text.parse()
 }
 
 fn check_ks(ks: &[usize]) -> Result<()> {

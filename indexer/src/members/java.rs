@@ -60,8 +60,7 @@ impl<'a> Typing<'_, 'a> {
                 }
                 let name = self.text(field);
                 if object.kind() == "this" {
-                    let body = body_around(node)?;
-                    return self.field_of(body, name, steps);
+                    return self.field_of(body_around(node)?, name, steps)?;
                 }
                 let owner = self.value(object, steps)?;
                 match self.member(owner, name, Asked::Field) {
@@ -99,10 +98,8 @@ impl<'a> Typing<'_, 'a> {
                 if let Some(declaration) = self.local(inner, used, name)? {
                     return self.declared_here(declaration, steps);
                 }
-                if self.own_field(around, name).is_some()
-                    || self.inherited(around, name, Asked::Field).is_some()
-                {
-                    return self.field_of(around, name, steps);
+                if let Some(field) = self.field_of(around, name, steps) {
+                    return field;
                 }
             }
             inner = around;
@@ -148,13 +145,13 @@ impl<'a> Typing<'_, 'a> {
         Some(found)
     }
 
-    /// The type of a field of the class in the text that has this body. The text says it of its own classes, not the index: what it
+    /// The type of a field of the class in the text that has this body; the outer `None` where there is none. The text says it of its own classes, not the index: what it
     /// saw of them while a line was typed may be in pieces.
-    fn field_of(&self, body: Node<'_>, name: &str, steps: usize) -> Option<SymbolId> {
-        match self.own_field(body, name) {
-            Some(declaration) => self.declared_here(declaration, steps),
-            None => declared_type(self.snapshot(), self.inherited(body, name, Asked::Field)?),
+    fn field_of(&self, body: Node<'_>, name: &str, steps: usize) -> Option<Option<SymbolId>> {
+        if let Some(declaration) = self.own_field(body, name) {
+            return Some(self.declared_here(declaration, steps));
         }
+        self.inherited(body, name, Asked::Field).map(|field| declared_type(self.snapshot(), field))
     }
 
     /// What a method of such a class gives back; the outer `None` where there is none.

@@ -90,14 +90,13 @@ impl Snapshot {
                 return None;
             }
             let members = match self.is_java(id) {
-                true => java::members(self, id, importer),
+                true => {
+                    let added = java::added(self, id).into_iter();
+                    names.extend(added.filter(|name| !java::UNWRITTEN.contains(name)).map(str::to_owned));
+                    java::members(self, id, importer)
+                }
                 false => resolve::members(self, id),
             };
-            if self.is_java(id) {
-                let written =
-                    java::added(self, id).into_iter().filter(|name| !java::UNWRITTEN.contains(name));
-                names.extend(written.map(str::to_owned));
-            }
             names.extend(members.iter().filter_map(|member| {
                 self.symbol(*member).map(|(_, symbols, symbol)| symbols.name(symbol).to_owned())
             }));

@@ -3,14 +3,15 @@
 use super::{
     super::{MAX_BASES, only},
     library,
-    written::{declared, parameter_count, result, type_parameters},
+    written::{declared, modifiers, parameter_count, result, type_parameters},
 };
 use crate::{
     Snapshot,
     imports::Importer,
     index::SymbolId,
     resolve::{self, Resolver},
-    symbols::SymbolKind,
+    symbols::{SymbolKind, name_hash},
+    words::words,
 };
 
 /// What types may have without saying so, and of which none is missing.
@@ -208,7 +209,7 @@ fn named_by(snapshot: &Snapshot, member: SymbolId, name: &str) -> Option<SymbolI
 pub(in super::super) fn is_closed(snapshot: &Snapshot, id: SymbolId, name: &str) -> bool {
     let Some((_, symbols, _)) = snapshot.symbol(id) else { return false };
     // It adds members to the classes that it annotates.
-    let is_plain = !symbols.has_word(crate::symbols::name_hash("lombok"));
+    let is_plain = !symbols.has_word(name_hash("lombok"));
     is_plain && !added(snapshot, id).contains(&name)
 }
 
@@ -235,10 +236,8 @@ fn is_visible(snapshot: &Snapshot, member: SymbolId, importer: &Importer<'_>) ->
         return true;
     }
     // Behind a comment the head is not all there.
-    let Some((before, _)) = symbols.text(symbol.signature).split_once(symbols.name(symbol)) else {
-        return true;
-    };
-    let says = |modifier: &str| crate::words::words(before).any(|word| word.text == modifier);
+    let Some(before) = modifiers(symbols.text(symbol.signature), symbols.name(symbol)) else { return true };
+    let says = |modifier: &str| words(before).any(|word| word.text == modifier);
     let is_open = symbol.kind == SymbolKind::Variant
         || symbols.parent(symbol).is_none_or(|owner| owner.kind != SymbolKind::Class);
     !says("private")

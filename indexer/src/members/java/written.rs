@@ -48,6 +48,12 @@ fn place(signature: &str, name: &str, next: impl Fn(&str) -> bool) -> Option<usi
     })
 }
 
+/// What is in front of a member's name; its annotations may say the name too.
+pub(super) fn modifiers<'a>(signature: &'a str, name: &str) -> Option<&'a str> {
+    let at = place(signature, name, |rest| !rest.starts_with(['"', '.', ')']))?;
+    Some(&signature[..at])
+}
+
 /// The name of the type that a method gives back: `public static <T> List<T> of(T item)`.
 pub(super) fn result<'a>(signature: &'a str, name: &str) -> Option<&'a str> {
     let at = place(signature, name, |rest| rest.starts_with('('))?;
@@ -141,6 +147,17 @@ mod tests {
             ("@Get(\"get\") public Map<String, List<Item>> get(int a)", Some("Map")),
         ] {
             assert_eq!(result(signature, "get"), expected, "{signature}");
+        }
+    }
+
+    #[test]
+    fn what_stands_in_front() {
+        for (signature, expected) in [
+            ("@Deprecated(\"as get\") public Item get()", "@Deprecated(\"as get\") public Item "),
+            ("private static class get<T> extends Base", "private static class "),
+            ("@See(Item.get) Item get", "@See(Item.get) Item "),
+        ] {
+            assert_eq!(modifiers(signature, "get"), Some(expected), "{signature}");
         }
     }
 
