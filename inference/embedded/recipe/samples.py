@@ -21,6 +21,7 @@ import numpy as np
 import corpus
 import cross_file
 import spans
+from contexts import Contexts
 from filters import END, FILE, LANGUAGES, MIDDLE, PAD, PREFIX, REPOSITORY, SUFFIX
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -30,7 +31,11 @@ DOCTEST_DRAWS = 2
 # Loss weights by the part of a sample, in sixteenths. Middles are one token in fifty, and all that a user sees.
 WEIGHT = {"context": 3, "suffix": 8, "text": 16, "middle": 80, "end": 128}
 # Share of the samples whose cursor stands at a name of another file, and how many of those have words renamed.
-CROSS_FILE, RENAMED = 0.6, 0.45
+CROSS_FILE, RENAMED = 0.6, 0.3
+# Where their context comes from, for cursors at such a name and for others: the language server's own index, within one of
+# these budgets in tokens; listings made here, which show that name nearly always; the rest has none.
+INDEXED, LISTED = {"site": 0.7, "other": 0.45}, {"site": 0.15, "other": 0.1}
+BUDGETS = (256, 512, 512, 512, 768)
 STATE = {}
 
 
@@ -68,8 +73,18 @@ def cut_suffix(suffix, generator):
     return suffix[:2000]
 
 
-def sample(file, position, generator):
-    """(pieces, next position): one sample from `position` of a file on."""
+class Cursor:
+    """One sample before its context is chosen. Offsets are characters of the file."""
+
+    __slots__ = ("file", "start", "stop", "prefix", "middle", "suffix", "header", "site", "budget", "chunks")
+
+    def __init__(self, file, start, stop, prefix, middle, suffix, header, site, budget):
+        self.file, self.start, self.stop, self.prefix, self.middle, self.suffix = file, start, stop, prefix, middle, suffix
+        self.header, self.site, self.budget, self.chunks = header, site, budget, []
+
+
+def draw(file, position, generator):
+    """(cursor or pieces, next position): one sample from `position` of a file on; pieces where it has no cursor."""
     project = STATE["project"]
     record = project.records[file]
     text, path = record[3], record[2]
@@ -86,19 +101,29 @@ def sample(file, position, generator):
         stop = max(start + 1, region.rfind("\n", start, start + 1500))
     after = text.find("\n", position + stop) + 1
     prefix, middle, suffix = region[:start], region[start:stop], cut_suffix(text[position + stop:position + stop + 6000], generator)
-    chunks = []
-    if site or generator.random() < 0.2:
-        chunks = cross_file.chunks(project, file, prefix[-700:] + suffix[:250], middle, site and site[3], generator)
-    if site and generator.random() < RENAMED:
+    kind, way = "site" if site else "other", generator.random()
+    is_asked = way < INDEXED[kind]
+    cursor = Cursor(file, position + start, position + stop, prefix, middle, suffix, header, site, generator.choice(BUDGETS) if is_asked else 0)
+    if not is_asked and way < INDEXED[kind] + LISTED[kind]:
+        cursor.chunks = cross_file.chunks(project, file, prefix[-700:] + suffix[:250], middle, site and site[3], generator)
+    return cursor, after if after > position else end
+
+
+def pieces_of(cursor, generator):
+    """The pieces of a sample, words of it renamed now and then."""
+    project, site, chunks = STATE["project"], cursor.site, cursor.chunks
+    prefix, middle, suffix, header = cursor.prefix, cursor.middle, cursor.suffix, cursor.header
+    # A name that nothing shows cannot be known, whatever it is called.
+    is_shown = site and any(site[2] in text for text in [prefix, suffix] + [text for _, text in chunks])
+    if is_shown and generator.random() < RENAMED:
         others = [member for member, _ in project.definitions[site[3][0]][site[3][1]][3]]
         rename = cross_file.renaming(project, site[2], others, [prefix, middle, suffix] + [t for _, t in chunks], generator)
         if rename:
             prefix, middle, suffix, header = rename(prefix), rename(middle), rename(suffix), rename(header)
             chunks = [(rename(other), rename(t)) for other, t in chunks]
-    pieces = prompt_pieces(corpus.repository_name(record[1]), chunks, header)
-    pieces += [(PREFIX, "context"), (SUFFIX, "context"), (suffix, "suffix"), (MIDDLE, "context"), (prefix, "text"),
-               (middle, "middle"), (END, "end")]
-    return pieces, after if after > position else end
+    pieces = prompt_pieces(corpus.repository_name(project.records[cursor.file][1]), chunks, header)
+    return pieces + [(PREFIX, "context"), (SUFFIX, "context"), (suffix, "suffix"), (MIDDLE, "context"), (prefix, "text"),
+                     (middle, "middle"), (END, "end")]
 
 
 def encode_samples(samples, capacity):
@@ -164,19 +189,38 @@ def pack(documents, capacity, generator):
 
 
 def build_rows(job):
-    files, capacity, seed = job
+    """Rows of some packages' files: `job` is ({package: files}, capacity, seed)."""
+    packages, capacity, seed = job
     generator = random.Random(seed)
     documents, samples = [], []
-    for file in files:
-        position, size = 0, len(STATE["project"].records[file][3])
-        while position < size - 20:
-            pieces, position = sample(file, position, generator)
-            samples.append(pieces)
-            if len(samples) >= 256:
-                documents += encode_samples(samples, capacity)
-                samples = []
+    for package, files in packages.items():
+        drawn = []
+        for file in files:
+            position, size = 0, len(STATE["project"].records[file][3])
+            while position < size - 20:
+                found, position = draw(file, position, generator)
+                drawn.append(found)
+        STATE["contexts"].choose(package, [found for found in drawn if isinstance(found, Cursor) and found.budget])
+        samples += [pieces_of(found, generator) if isinstance(found, Cursor) else found for found in drawn]
+        while len(samples) >= 256:
+            documents += encode_samples(samples[:256], capacity)
+            samples = samples[256:]
     documents += encode_samples(samples, capacity)
     return pack(documents, capacity, generator)
+
+
+def shared_out(files, count):
+    """Files as `count` jobs of whole packages, about as large as each other."""
+    records, packages = STATE["project"].records, collections.defaultdict(list)
+    for file in files:
+        packages[records[file][1]].append(file)
+    jobs, sizes = [{} for _ in range(count)], [0] * count
+    size_of = lambda files: sum(len(records[f][3]) for f in files)
+    for package, files in sorted(packages.items(), key=lambda item: -size_of(item[1])):
+        least = min(range(count), key=sizes.__getitem__)
+        jobs[least][package] = files
+        sizes[least] += size_of(files)
+    return [job for job in jobs if job]
 
 
 class Stream:
@@ -210,6 +254,8 @@ def main():
     parser.add_argument("--start-part", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0, help="another one for each round over the same source: other cursors, another order")
     parser.add_argument("--no-installed", action="store_true")
+    parser.add_argument("--contexts", required=True, help="program: the indexer's example `contexts`")
+    parser.add_argument("--trees", required=True, help="folder in which the corpus is laid out as files")
     parser.add_argument("--limit-files", type=int, default=0)
     arguments = parser.parse_args()
     began, parent = time.time(), os.getppid()
@@ -220,7 +266,8 @@ def main():
                                                   arguments.benchmark_data, not arguments.no_installed, log)
     with open(f"{arguments.work}/installed.jsonl", "w") as file:
         file.writelines(json.dumps(row) + "\n" for row in installed)
-    STATE.update(tokenizer=load_tokenizer(arguments.tokenizer), project=cross_file.Project(records, definitions))
+    STATE.update(tokenizer=load_tokenizer(arguments.tokenizer), project=cross_file.Project(records, definitions),
+                 contexts=Contexts(arguments.contexts, arguments.trees, records))
     by_language = collections.defaultdict(list)
     for index, record in enumerate(records):
         if record[1] not in held_out:
@@ -234,7 +281,7 @@ def main():
     part = 0
     with get_context("fork").Pool(arguments.processes) as pool:
         if not os.path.exists(f"{arguments.work}/held.npz"):
-            built = pool.map(build_rows, [(held[i:300:8], arguments.context + 1, 77 + i) for i in range(8)], chunksize=1)
+            built = pool.map(build_rows, [(job, arguments.context + 1, 77 + i) for i, job in enumerate(shared_out(held[:300], 8))], chunksize=1)
             order = np.random.default_rng(77).permutation(sum(len(b[0]) for b in built))
             rows = [np.concatenate([b[k] for b in built])[order] for k in range(3)]
             np.savez(f"{arguments.work}/held.npz", ids=rows[0], weights=rows[1], numbers=rows[2])
@@ -247,9 +294,8 @@ def main():
             while part > int(open(f"{arguments.work}/cursor").read() or 0) + arguments.ahead and not os.path.exists(f"{arguments.work}/stop"):
                 time.sleep(0.2)
             started = time.time()
-            random.Random(part + 1_000_000 * arguments.seed).shuffle(files)
             count = arguments.processes * 3
-            jobs = [(files[i::count], arguments.context + 1, 7_000_003 * (part + 1_000 * arguments.seed) + i) for i in range(count)]
+            jobs = [(job, arguments.context + 1, 7_000_003 * (part + 1_000 * arguments.seed) + i) for i, job in enumerate(shared_out(files, count))]
             built = pool.map(build_rows, jobs, chunksize=1)
             order = np.random.default_rng(part).permutation(sum(len(b[0]) for b in built))
             rows = [np.concatenate([b[k] for b in built])[order] for k in range(3)]
