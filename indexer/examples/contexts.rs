@@ -46,7 +46,8 @@ type Pieces = Vec<(String, String)>;
 fn main() {
     for line in stdin().lock().lines() {
         let request: Request = match line.map_err(|error| error.to_string()).and_then(|line| {
-            serde_json::from_str(&line).map_err(|error| format!("{error}, in a request of {} bytes", line.len()))
+            serde_json::from_str(&line)
+                .map_err(|error| format!("{error}, in a request of {} bytes", line.len()))
         }) {
             Ok(request) => request,
             Err(problem) => {

@@ -23,6 +23,7 @@ mod members;
 mod outline;
 mod query;
 mod read;
+mod reexports;
 mod render;
 mod resolve;
 mod scope;

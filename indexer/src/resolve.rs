@@ -12,12 +12,12 @@ use crate::{
     imports::{self, ImportStyle, Importer, Target},
     index::{File, FileId, SymbolId},
     language::Family,
+    reexports,
     snapshot::Snapshot,
-    symbols::{FileSymbols, Import, ImportKind, SymbolKind},
+    symbols::{FileSymbols, Import, ImportKind},
 };
 
-/// How far re-exports and includes are followed.
-const MAX_REEXPORTS: usize = 6;
+/// How far includes are followed.
 const MAX_INCLUDE_DEPTH: usize = 5;
 const MAX_INCLUDED_FILES: usize = 400;
 /// Definitions of one name that are kept: overloads, a declaration and its definition.
@@ -102,12 +102,12 @@ impl<'a> Resolver<'a> {
     }
 
     fn resolve_binding(&self, import: &Import) -> Option<Resolved> {
-        let resolved = resolve_import(self.snapshot, &self.importer, import)?;
+        let resolved = reexports::import(self.snapshot, &self.importer, import)?;
         // `const Name = require("./name")`, where the module exports one thing.
         if let Resolved::Module(files) = &resolved
             && matches!(self.importer.language.family(), Family::EcmaScript | Family::Lua)
         {
-            let ids = files_name(self.snapshot, files, "default", MAX_REEXPORTS);
+            let ids = reexports::name(self.snapshot, files, "default");
             if !ids.is_empty() {
                 return Some(Resolved::Symbols(ids));
             }
@@ -119,7 +119,7 @@ impl<'a> Resolver<'a> {
         self.opened.get_or_init(|| {
             let mut opened = Opened::default();
             for import in self.importer.symbols.imports.iter().filter(|import| self.is_whole(import)) {
-                match resolve_import(self.snapshot, &self.importer, import) {
+                match reexports::import(self.snapshot, &self.importer, import) {
                     None => {}
                     Some(Resolved::Module(files)) => self.open_files(&mut opened, files, import.line),
                     Some(Resolved::Package(package)) => {
@@ -148,7 +148,7 @@ impl<'a> Resolver<'a> {
             let importer = Importer { path: &file.path, language: file.language, symbols };
             let includes = file.language.import_style() == ImportStyle::Include;
             for import in symbols.imports.iter().filter(|import| includes || import.kind == ImportKind::All) {
-                if let Some(Resolved::Module(files)) = resolve_import(self.snapshot, &importer, import) {
+                if let Some(Resolved::Module(files)) = reexports::import(self.snapshot, &importer, import) {
                     pending.extend(files.into_iter().map(|file| (file, depth + 1)));
                 }
             }
@@ -214,8 +214,10 @@ impl<'a> Resolver<'a> {
             return self.name(name).filter(|(_, via)| opened && *via != Via::Unimported);
         };
         let ids = match &*resolved {
-            Resolved::Module(files) => files_name(self.snapshot, files, name, MAX_REEXPORTS),
-            Resolved::Package(package) => package_name(self.snapshot, &self.importer, package, name),
+            Resolved::Module(files) => reexports::name(self.snapshot, files, name),
+            Resolved::Package(package) => {
+                reexports::package_name(self.snapshot, &self.importer, package, name)
+            }
             Resolved::Symbols(_) => return None,
         };
         (!ids.is_empty()).then_some((ids, Via::Import(line)))
@@ -231,10 +233,11 @@ impl<'a> Resolver<'a> {
             return files.into_iter().take(MAX_INCLUDED_MODULES).map(|(_, file)| vec![file]).collect();
         }
         let whole = self.importer.symbols.imports.iter().filter(|import| self.is_whole(import));
-        let files = whole.filter_map(|import| match resolve_import(self.snapshot, &self.importer, import)? {
-            Resolved::Module(files) => Some(files),
-            _ => None,
-        });
+        let files =
+            whole.filter_map(|import| match reexports::import(self.snapshot, &self.importer, import)? {
+                Resolved::Module(files) => Some(files),
+                _ => None,
+            });
         files.take(MAX_WHOLE_MODULES).collect()
     }
 
@@ -247,9 +250,9 @@ impl<'a> Resolver<'a> {
         targets.into_iter().find_map(|target| match target {
             Target::Files { files, name: None } => Some(Resolved::Module(files)),
             Target::Files { files, name: Some(name) } => {
-                let ids = files_name(self.snapshot, &files, &name, MAX_REEXPORTS);
+                let ids = reexports::name(self.snapshot, &files, &name);
                 match ids.is_empty() {
-                    true => files_module(self.snapshot, &files, &name, MAX_REEXPORTS).map(Resolved::Module),
+                    true => reexports::module(self.snapshot, &files, &name).map(Resolved::Module),
                     false => Some(Resolved::Symbols(ids)),
                 }
             }
@@ -312,150 +315,6 @@ pub(crate) fn is_test_path(relative: &str) -> bool {
     relative
         .split(['/', '.', '_'])
         .any(|part| matches!(part, "test" | "tests" | "spec" | "__tests__" | "testing"))
-}
-
-/// Where an import leads; `None` outside the workspace.
-pub(crate) fn resolve_import(
-    snapshot: &Snapshot,
-    importer: &Importer<'_>,
-    import: &Import,
-) -> Option<Resolved> {
-    resolve_bounded(snapshot, importer, import, MAX_REEXPORTS)
-}
-
-/// Where an import leads without a long search: at once, or through one module that passes the name on.
-pub(crate) fn resolve_near(
-    snapshot: &Snapshot,
-    importer: &Importer<'_>,
-    import: &Import,
-) -> Option<Resolved> {
-    resolve_bounded(snapshot, importer, import, 1)
-}
-
-fn resolve_bounded(
-    snapshot: &Snapshot,
-    importer: &Importer<'_>,
-    import: &Import,
-    depth: usize,
-) -> Option<Resolved> {
-    for target in imports::targets(snapshot, importer, import) {
-        match target {
-            Target::Files { files, name: None } => return Some(Resolved::Module(files)),
-            Target::Files { files, name: Some(name) } => {
-                let mut ids = files_name(snapshot, &files, &name, depth);
-                if ids.is_empty() && import.kind == ImportKind::Default {
-                    let local = importer.symbols.local_name(import).unwrap_or("");
-                    ids = files_name(snapshot, &files, local, depth);
-                }
-                if !ids.is_empty() {
-                    return Some(Resolved::Symbols(ids));
-                }
-                if let Some(files) = files_module(snapshot, &files, &name, depth) {
-                    return Some(Resolved::Module(files));
-                }
-                // The file is known but not read yet, or the name is made in a way that the query does not see.
-            }
-            Target::Package { package, name: Some(name) } => {
-                let ids = package_name(snapshot, importer, &package, &name);
-                if !ids.is_empty() {
-                    return Some(Resolved::Symbols(ids));
-                }
-            }
-            Target::Package { package, name: None } => {
-                if snapshot.files_of_package(&package).next().is_some() {
-                    return Some(Resolved::Package(package));
-                }
-            }
-        }
-    }
-    None
-}
-
-/// A module that some files pass on under a name: `export * as tools from`, `from . import tools`.
-fn files_module(snapshot: &Snapshot, files: &[FileId], name: &str, depth: usize) -> Option<Vec<FileId>> {
-    let depth = depth.checked_sub(1)?;
-    files.iter().find_map(|id| {
-        let file = snapshot.file(*id)?;
-        let symbols = file.symbols.as_ref()?;
-        let importer = Importer { path: &file.path, language: file.language, symbols };
-        let mut named = symbols.imports.iter().filter(|import| {
-            // Modules declared in a file are looked up along the path, not through the file's names.
-            import.kind != ImportKind::Module && symbols.local_name(import) == Some(name)
-        });
-        named.find_map(|import| match resolve_bounded(snapshot, &importer, import, depth) {
-            Some(Resolved::Module(files)) => Some(files),
-            _ => None,
-        })
-    })
-}
-
-/// A top-level name of some files, through re-exports.
-pub(crate) fn files_name(snapshot: &Snapshot, files: &[FileId], name: &str, depth: usize) -> Vec<SymbolId> {
-    let mut ids = Vec::new();
-    for file in files {
-        let Some(symbols) = snapshot.symbols(*file) else { continue };
-        ids.extend(symbols.top_level(name).map(|symbol| SymbolId { file: *file, symbol }));
-    }
-    // `exports.open = open` beside the function itself.
-    let is_variable =
-        |id: &SymbolId| snapshot.symbol(*id).is_some_and(|(_, _, s)| s.kind == SymbolKind::Variable);
-    // `except ImportError: name = None` beside the import itself.
-    let only_variables = ids.iter().all(is_variable);
-    if !only_variables {
-        ids.retain(|id| !is_variable(id));
-    }
-    ids.truncate(MAX_DEFINITIONS);
-    if !only_variables || depth == 0 {
-        return ids;
-    }
-    for id in files {
-        let Some(file) = snapshot.file(*id) else { continue };
-        let Some(symbols) = &file.symbols else { continue };
-        let importer = Importer { path: &file.path, language: file.language, symbols };
-        let named = symbols.imports.iter().filter(|import| symbols.local_name(import) == Some(name));
-        for import in named {
-            if let Some(Resolved::Symbols(ids)) = resolve_bounded(snapshot, &importer, import, depth - 1) {
-                return ids;
-            }
-        }
-        if !ids.is_empty() {
-            continue;
-        }
-        for import in symbols.imports.iter().filter(|import| import.kind == ImportKind::All).take(32) {
-            for target in imports::targets(snapshot, &importer, import) {
-                if let Target::Files { files, .. } = target
-                    && !files.contains(id)
-                {
-                    let ids = files_name(snapshot, &files, name, depth - 1);
-                    if !ids.is_empty() {
-                        return ids;
-                    }
-                }
-            }
-        }
-    }
-    ids
-}
-
-fn package_name(snapshot: &Snapshot, importer: &Importer<'_>, package: &str, name: &str) -> Vec<SymbolId> {
-    if let Some((outer, inner)) = name.rsplit_once('.') {
-        let mut inside = Vec::new();
-        for id in package_name(snapshot, importer, package, outer) {
-            let members = members(snapshot, id).into_iter();
-            let is_it =
-                |id: &SymbolId| snapshot.symbol(*id).is_some_and(|(_, s, symbol)| s.name(symbol) == inner);
-            inside.extend(members.filter(is_it));
-        }
-        return inside;
-    }
-    let ids = snapshot.find(name).filter(|id| {
-        snapshot.symbol(*id).is_some_and(|(file, symbols, symbol)| {
-            file.language.family() == importer.language.family()
-                && symbols.package() == package
-                && symbols.is_top_level(symbol)
-        })
-    });
-    ids.take(MAX_DEFINITIONS).collect()
 }
 
 /// Members of a type in the order to show them: its own, then those written elsewhere for it.

@@ -9,6 +9,7 @@ use crate::{
     imports::{ImportStyle, Importer},
     index::{FileId, SymbolId},
     language::Family,
+    reexports,
     resolve::{self, Resolved, Resolver, Via},
     scope::Scope,
     sibling,
@@ -351,7 +352,7 @@ impl Found<'_> {
             let passed_on =
                 symbols.imports.iter().filter(|import| !symbols.text(import.name).starts_with('_'));
             for import in passed_on.take(limit) {
-                if let Some(Resolved::Symbols(ids)) = resolve::resolve_near(self.snapshot, &importer, import)
+                if let Some(Resolved::Symbols(ids)) = reexports::import_near(self.snapshot, &importer, import)
                 {
                     self.add_all(&ids, reason);
                 }

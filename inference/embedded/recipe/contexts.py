@@ -2,7 +2,10 @@
 import json
 import os
 import re
+import select
 import subprocess
+
+PATIENCE_SECONDS = 20  # for all cursors of a package
 
 
 def byte_offset(text, at):
@@ -50,6 +53,11 @@ class Contexts:
                 for start, end, first, last in [offsets(cursor.start, cursor.stop, cursor.start - len(cursor.prefix), cursor.stop + len(cursor.suffix))]]})
         self.process.stdin.write((json.dumps({"directory": self.directory_of(package), "files": files}) + "\n").encode())
         self.process.stdin.flush()
+        if not select.select([self.process.stdout], [], [], PATIENCE_SECONDS)[0]:
+            print(f"no context for {package}: nothing after {PATIENCE_SECONDS} s", [f["path"] for f in files][:50], flush=True)
+            self.process.kill()
+            self.owner = None
+            return
         answer = json.loads(self.process.stdout.readline())
         for inside, found in zip(by_file.values(), answer, strict=True):
             for cursor, pieces in zip(inside, found, strict=True):
