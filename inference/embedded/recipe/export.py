@@ -77,6 +77,7 @@ def main():
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 2)
     parser.add_argument("--no-importance", action="store_true")
     arguments = parser.parse_args()
+    os.makedirs(arguments.output, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, metadata = gguf_file.load_model(arguments.trained)
     # Copied before anything touches the device, so that the quantizing processes can be forked from plain memory.
