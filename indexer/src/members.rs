@@ -12,6 +12,7 @@ mod go;
 mod java;
 mod list;
 mod receiver;
+mod rust;
 
 use crate::{
     Language, Snapshot, SymbolInfo,
@@ -205,6 +206,9 @@ impl Snapshot {
             let offer = if self.exports(&files, name)? { Offer::Exists } else { Offer::Missing };
             return Some((&text[access.receiver.byte_range()], offer));
         }
+        if resolver.importer.language.family() == Family::Rust {
+            return self.offer_of_rust(resolver, text, access, name, own);
+        }
         let (written, id) = type_of(resolver, text, access)?;
         let offer = match self.find_in_type(id, name) {
             Found::Exists(_) => Offer::Exists,
@@ -216,6 +220,25 @@ impl Snapshot {
             Found::Missing | Found::Unknown => Offer::Unknown,
         };
         Some((written, offer))
+    }
+
+    fn offer_of_rust<'a>(
+        &'a self,
+        resolver: &Resolver<'a>,
+        text: &'a str,
+        access: &receiver::Access<'_>,
+        name: &str,
+        own: &Path,
+    ) -> Option<(&'a str, Offer)> {
+        let file = self.file_by_path(resolver.importer.path)?;
+        let (id, behind) = rust::Typing { snapshot: self, file, text }.type_of(access.receiver)?;
+        let (_, symbols, symbol) = self.symbol(id)?;
+        let offer = match rust::names(self, id, behind, file) {
+            Some(names) if names.iter().any(|other| other == name) => Offer::Exists,
+            Some(_) if !rust::may_have(self, id, name, own) => Offer::Missing,
+            Some(_) | None => Offer::Unknown,
+        };
+        Some((symbols.name(symbol), offer))
     }
 
     /// Whether a package's files offer a name to others; `None` where not all of it was read.
@@ -365,7 +388,7 @@ fn bases_named(resolver: &Resolver<'_>, base: &str) -> Vec<SymbolId> {
 
 /// Whether the language's receivers are understood.
 fn is_checked(language: Language) -> bool {
-    matches!(language.family(), Family::Python | Family::EcmaScript | Family::Go)
+    matches!(language.family(), Family::Python | Family::EcmaScript | Family::Go | Family::Rust)
         || language == Language::Java
 }
 
@@ -464,9 +487,10 @@ fn is_closed(snapshot: &Snapshot, id: SymbolId, name: &str) -> bool {
                 && go::is_read(snapshot, file.directory())
         }
         Family::Jvm => file.language == Language::Java && java::is_closed(snapshot, id, name),
-        // Extension methods, traits, preprocessor and inherited universal members: not known to be closed.
-        Family::Rust
-        | Family::C
+        // `rust::names` knows what is.
+        Family::Rust => false,
+        // Extension methods, preprocessor and inherited universal members: not known to be closed.
+        Family::C
         | Family::DotNet
         | Family::Ruby
         | Family::Php

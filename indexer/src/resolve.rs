@@ -344,7 +344,7 @@ pub(crate) fn members(snapshot: &Snapshot, id: SymbolId) -> Vec<SymbolId> {
 }
 
 /// Whether members that a file writes for a type of that name are the type's own: many types are called `Handle`.
-fn means(snapshot: &Snapshot, member_file: FileId, name: &str, id: SymbolId) -> bool {
+pub(crate) fn means(snapshot: &Snapshot, member_file: FileId, name: &str, id: SymbolId) -> bool {
     let (Some(other), Some(file)) = (snapshot.file(member_file), snapshot.file(id.file)) else {
         return false;
     };

@@ -5,7 +5,8 @@ use std::path::Path;
 use tree_sitter::Tree;
 
 use super::{
-    MAX_BASES, UNIVERSAL, go, has_local_subclass, is_checked, is_closed, java, package_of, receiver, type_of,
+    MAX_BASES, UNIVERSAL, go, has_local_subclass, is_checked, is_closed, java, package_of, receiver, rust,
+    type_of,
 };
 use crate::{
     Snapshot,
@@ -39,6 +40,11 @@ impl Snapshot {
         let resolver = Resolver::new(self, Importer { path: &file.path, language: file.language, symbols });
         if let Some(files) = package_of(&resolver, text, &access) {
             return finished(self.exported(&files)?, text, &access);
+        }
+        if family == Family::Rust {
+            let from = self.file_by_path(&path)?;
+            let (id, behind) = rust::Typing { snapshot: self, file: from, text }.type_of(access.receiver)?;
+            return finished(rust::names(self, id, behind, from)?, text, &access);
         }
         let (written, id) = type_of(&resolver, text, &access)?;
         if has_local_subclass(&resolver, text, written) {
@@ -120,8 +126,10 @@ fn finished(mut names: Vec<String>, text: &str, access: &receiver::Access<'_>) -
     };
     let is_said = |start: usize| {
         let before = &text[..start];
-        let is_asked = before.strip_suffix('.').is_some_and(|end| end.ends_with(asked));
-        start != access.name.start_byte() && (is_asked || before.ends_with("def ") || is_method(before))
+        let is_asked =
+            before.strip_suffix(['.', ':']).is_some_and(|end| end.trim_end_matches(':').ends_with(asked));
+        start != access.name.start_byte()
+            && (is_asked || before.ends_with("def ") || before.ends_with("fn ") || is_method(before))
     };
     names.extend(words(text).filter(|word| is_said(word.start)).map(|word| word.text.to_owned()));
     names.sort_unstable();

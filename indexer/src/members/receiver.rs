@@ -26,6 +26,15 @@ pub(super) fn access(node: Node<'_>) -> Option<Access<'_>> {
             let part = |field| node.child_by_field_name(field);
             return Some(Access { receiver: part("operand")?, name: part("field")? });
         }
+        // And in Rust.
+        "field_expression" => {
+            let part = |field| node.child_by_field_name(field);
+            return Some(Access { receiver: part("value")?, name: part("field")? });
+        }
+        "scoped_identifier" => {
+            let part = |field| node.child_by_field_name(field);
+            return Some(Access { receiver: part("path")?, name: part("name")? });
+        }
         // So it is in Java.
         "field_access" | "method_invocation" => {
             let part = |field| node.child_by_field_name(field);

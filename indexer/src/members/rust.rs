@@ -1,0 +1,459 @@
+//! What type a value has in Rust, as declarations say it: those of parameters and variables in scope, of fields, and of what
+//! functions give back, through references, boxes, options, results and collections. Any doubt is no answer.
+
+use tree_sitter::Node;
+
+mod library;
+mod standard;
+mod types;
+mod written;
+
+pub(super) use self::types::{Behind, may_have, names};
+use self::{
+    standard::Container,
+    types::{Asked, Place, Written, member, named, numbered_field, type_id, type_of_member},
+    written::{head, tuple},
+};
+use super::receiver::MAX_NODES;
+use crate::{
+    Snapshot,
+    index::{FileId, SymbolId},
+    symbols::SymbolKind,
+};
+
+/// Links of `a.b().c` that are followed, and variables that variables are made from.
+const MOST_STEPS: usize = 12;
+
+/// A text, and the file that it is of.
+pub(super) struct Typing<'a> {
+    pub snapshot: &'a Snapshot,
+    pub file: FileId,
+    pub text: &'a str,
+}
+
+/// What a pattern takes out of a value.
+enum Taken<'a> {
+    /// Of `Some(name)` and the like: the path, and which one.
+    Numbered(&'a str, usize),
+    /// Of `Type { field: name }`.
+    Named(&'a str, &'a str),
+    OfTuple(usize),
+}
+
+/// Where a name is bound, and by what.
+struct Bound<'tree> {
+    identifier: Node<'tree>,
+    /// `let`, a parameter, a loop and the like.
+    by: Node<'tree>,
+}
+
+impl<'a> Typing<'a> {
+    /// The type whose member an access asks for, and behind what: `value.name` or `Type::name`.
+    pub fn type_of(&self, receiver: Node<'_>) -> Option<(SymbolId, Behind)> {
+        let is_path = receiver
+            .parent()
+            .is_some_and(|parent| matches!(parent.kind(), "scoped_identifier" | "scoped_type_identifier"));
+        if is_path {
+            return Some((self.type_named(receiver, self.text(receiver))?, Behind::Path));
+        }
+        Some((self.id(&self.value(receiver, MOST_STEPS)?)?, Behind::Dot))
+    }
+
+    fn text(&self, node: Node<'_>) -> &'a str {
+        &self.text[node.byte_range()]
+    }
+
+    fn id(&self, written: &Written) -> Option<SymbolId> {
+        type_id(self.snapshot, written)
+    }
+
+    /// A type that is written at a node of the text.
+    fn written(&self, at: Node<'_>, text: &str) -> Option<Written> {
+        let text = text.trim();
+        let has = |parameters: Node<'_>, name: &str| {
+            let mut cursor = parameters.walk();
+            parameters.named_children(&mut cursor).any(|parameter| {
+                let declared =
+                    parameter.child_by_field_name("name").or_else(|| parameter.child_by_field_name("left"));
+                self.text(declared.unwrap_or(parameter)) == name
+            })
+        };
+        let path = head(text).map_or("", |(path, _)| path);
+        let mut around = Some(at);
+        while let Some(node) = around {
+            if node.child_by_field_name("type_parameters").is_some_and(|parameters| has(parameters, path)) {
+                return None;
+            }
+            around = node.parent();
+        }
+        Some(Written { text: text.to_owned(), place: Place { file: self.file, own: self.own_type(at) } })
+    }
+
+    /// What `Self` is at a node.
+    fn own_type(&self, at: Node<'_>) -> Option<SymbolId> {
+        let mut around = at;
+        loop {
+            around = around.parent()?;
+            match around.kind() {
+                "impl_item" => {
+                    let path = head(self.text(around.child_by_field_name("type")?))?.0;
+                    let id = named(self.snapshot, self.file, path)?;
+                    let written =
+                        Written { text: path.to_owned(), place: Place { file: self.file, own: None } };
+                    let (_, _, symbol) = self.snapshot.symbol(id)?;
+                    return if symbol.kind == SymbolKind::Type { self.id(&written) } else { Some(id) };
+                }
+                "trait_item" | "struct_item" | "enum_item" | "union_item" => {
+                    let name = around.child_by_field_name("name")?;
+                    return named(self.snapshot, self.file, self.text(name));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn type_named(&self, at: Node<'_>, path: &str) -> Option<SymbolId> {
+        // `Type::<Argument>`.
+        self.id(&self.written(at, &path.replace("::<", "<"))?)
+    }
+
+    fn value(&self, node: Node<'_>, steps: usize) -> Option<Written> {
+        let steps = steps.checked_sub(1)?;
+        let part = |field| node.child_by_field_name(field);
+        match node.kind() {
+            "self" => self.written(node, "Self"),
+            "identifier" => match self.local(node)? {
+                Some(bound) => self.bound(&bound, steps),
+                None => self.item(node, self.text(node)),
+            },
+            "parenthesized_expression" => self.value(node.named_child(0)?, steps),
+            "reference_expression" => self.value(part("value")?, steps),
+            "unary_expression" if self.text(node).starts_with('*') => self.value(node.named_child(0)?, steps),
+            "type_cast_expression" => self.written(node, self.text(part("type")?)),
+            "try_expression" => {
+                let written = self.value(node.named_child(0)?, steps)?;
+                standard::tried(&written.text).map(|text| written.part(text))
+            }
+            "await_expression" => {
+                let written = self.value(node.named_child(0)?, steps)?;
+                standard::awaited(&written.text).map(|text| written.part(text))
+            }
+            "index_expression" => {
+                let index = node.named_child(1)?;
+                let written = self.value(node.named_child(0)?, steps)?;
+                let is_part = index.kind() == "range_expression";
+                (!is_part).then(|| standard::indexed(&written.text).map(|text| written.part(text))).flatten()
+            }
+            "struct_expression" => {
+                let name = part("name")?;
+                let path = self.text(name);
+                match self.variant(name, path) {
+                    Some((_, owner)) => Some(self.whole(owner)),
+                    None => self.written(name, path),
+                }
+            }
+            "field_expression" => self.field(&self.value(part("value")?, steps)?, self.text(part("field")?)),
+            "scoped_identifier" => {
+                let path = self.text(node);
+                if let Some((_, owner)) = self.variant(node, path) {
+                    return Some(self.whole(owner));
+                }
+                let Some(owner) = part("path").and_then(|path| self.type_named(path, self.text(path))) else {
+                    return self.item(node, path);
+                };
+                let constant = member(self.snapshot, owner, self.text(part("name")?), Asked::Path)?;
+                let (_, _, symbol) = self.snapshot.symbol(constant)?;
+                (symbol.kind == SymbolKind::Constant)
+                    .then(|| type_of_member(self.snapshot, owner, constant))
+                    .flatten()
+            }
+            "call_expression" => self.call(node, steps),
+            _ => None,
+        }
+    }
+
+    /// A type of the workspace as itself.
+    fn whole(&self, id: SymbolId) -> Written {
+        Written { text: "Self".to_owned(), place: Place { file: id.file, own: Some(id) } }
+    }
+
+    /// The type of a constant.
+    fn item(&self, node: Node<'_>, path: &str) -> Option<Written> {
+        let id = named(self.snapshot, self.file, path)?;
+        let (_, symbols, symbol) = self.snapshot.symbol(id)?;
+        match symbol.kind {
+            SymbolKind::Constant if symbols.is_top_level(symbol) => type_of_member(self.snapshot, id, id),
+            // `Unit`, which is its own value.
+            SymbolKind::Struct => self.written(node, path),
+            _ => None,
+        }
+    }
+
+    fn field(&self, written: &Written, name: &str) -> Option<Written> {
+        if let Ok(index) = name.parse::<usize>() {
+            if let Some(parts) = tuple(&written.text) {
+                return Some(written.part(parts.get(index)?));
+            }
+            let id = self.id(written)?;
+            return numbered_field(self.snapshot, id, id, index);
+        }
+        let owner = self.id(written)?;
+        type_of_member(self.snapshot, owner, member(self.snapshot, owner, name, Asked::Field)?)
+    }
+
+    /// A variant that a path names, and its enum.
+    fn variant(&self, at: Node<'_>, path: &str) -> Option<(SymbolId, SymbolId)> {
+        let (owner, name) = path.rsplit_once("::")?;
+        let owner = self.type_named(at, owner)?;
+        let found = member(self.snapshot, owner, name, Asked::Path)?;
+        let (_, _, symbol) = self.snapshot.symbol(found)?;
+        (symbol.kind == SymbolKind::Variant).then_some((found, owner))
+    }
+
+    fn call(&self, node: Node<'_>, steps: usize) -> Option<Written> {
+        let mut function = node.child_by_field_name("function")?;
+        if function.kind() == "generic_function" {
+            function = function.child_by_field_name("function")?;
+        }
+        let part = |field| function.child_by_field_name(field);
+        let argument = || self.value(node.child_by_field_name("arguments")?.named_child(0)?, steps);
+        match function.kind() {
+            "field_expression" => {
+                let receiver = self.value(part("value")?, steps)?;
+                self.method(&receiver, self.text(part("field")?))
+            }
+            "identifier" => {
+                if self.local(function)?.is_some() {
+                    return None;
+                }
+                let name = self.text(function);
+                if matches!(name, "Some" | "Ok") {
+                    let written = argument()?;
+                    let container = if name == "Some" { "Option" } else { "Result" };
+                    return Some(written.part(&format!("{container}<{}>", written.text)));
+                }
+                if name == "Self" {
+                    return self.written(function, name);
+                }
+                self.called(function, name)
+            }
+            "scoped_identifier" => {
+                let (path, name) = (part("path")?, self.text(part("name")?));
+                if let Some((_, owner)) = self.variant(function, self.text(function)) {
+                    return Some(self.whole(owner));
+                }
+                if standard::is_box(self.text(path)) && name == "new" {
+                    return argument();
+                }
+                let Some(owner) = self.type_named(path, self.text(path)) else {
+                    return self.called(function, self.text(function));
+                };
+                match member(self.snapshot, owner, name, Asked::Function) {
+                    Some(found) => type_of_member(self.snapshot, owner, found),
+                    None if matches!(name, "default" | "from") => self.written(path, self.text(path)),
+                    None => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// What a function that stands in no type gives back, or the struct that is made like a call.
+    fn called(&self, at: Node<'_>, path: &str) -> Option<Written> {
+        let id = named(self.snapshot, self.file, path)?;
+        let (_, symbols, symbol) = self.snapshot.symbol(id)?;
+        match symbol.kind {
+            SymbolKind::Function if symbols.is_top_level(symbol) => {
+                let written = type_of_member(self.snapshot, id, id)?;
+                Some(Written { place: Place { file: id.file, own: None }, ..written })
+            }
+            SymbolKind::Struct => self.written(at, path),
+            _ => None,
+        }
+    }
+
+    fn method(&self, receiver: &Written, name: &str) -> Option<Written> {
+        let Some(owner) = self.id(receiver) else {
+            return standard::method(&receiver.text, name).map(|text| receiver.part(&text));
+        };
+        match member(self.snapshot, owner, name, Asked::Function) {
+            Some(found) => type_of_member(self.snapshot, owner, found),
+            None if matches!(name, "clone" | "to_owned" | "as_ref" | "as_mut" | "borrow" | "borrow_mut") => {
+                Some(receiver.clone())
+            }
+            None => None,
+        }
+    }
+
+    /// Where a name is bound that is used within a function. The outer `None` says that there is too much to look at, or that it
+    /// cannot be told.
+    fn local<'tree>(&self, used: Node<'tree>) -> Option<Option<Bound<'tree>>> {
+        let name = self.text(used);
+        let mut function = used.parent();
+        while let Some(node) = function.filter(|node| node.kind() != "function_item") {
+            function = node.parent();
+        }
+        let Some(function) = function else { return Some(None) };
+        let mut found: Option<Bound<'tree>> = None;
+        let mut cursor = function.walk();
+        let mut pending = vec![function];
+        let mut left = MAX_NODES;
+        while let Some(node) = pending.pop() {
+            left -= 1;
+            if left == 0 {
+                return None;
+            }
+            if node.start_byte() >= used.start_byte() {
+                continue;
+            }
+            let is_name = matches!(node.kind(), "identifier" | "shorthand_field_identifier");
+            if is_name
+                && self.text(node) == name
+                && let Some(by) = binder(node)
+                && holds(by, node, used)
+                && found.as_ref().is_none_or(|other| other.identifier.start_byte() < node.start_byte())
+            {
+                found = Some(Bound { identifier: node, by });
+            }
+            pending.extend(node.children(&mut cursor));
+        }
+        Some(found)
+    }
+
+    /// The type of what a name is bound to.
+    fn bound(&self, bound: &Bound<'_>, steps: usize) -> Option<Written> {
+        let by = bound.by;
+        let part = |field| by.child_by_field_name(field);
+        let mut taken: Vec<Taken<'a>> = Vec::new();
+        let mut node = bound.identifier;
+        while let Some(parent) = node.parent().filter(|parent| parent.id() != by.id()) {
+            match parent.kind() {
+                "tuple_struct_pattern" => {
+                    let path = self.text(parent.child_by_field_name("type")?);
+                    taken.push(Taken::Numbered(path, index_in(parent, node)?.checked_sub(1)?));
+                }
+                "tuple_pattern" => taken.push(Taken::OfTuple(index_in(parent, node)?)),
+                "struct_pattern" => {
+                    let path = self.text(parent.child_by_field_name("type")?);
+                    let name = node.child_by_field_name("name").unwrap_or(node);
+                    taken.push(Taken::Named(path, self.text(name)));
+                }
+                "mut_pattern" | "ref_pattern" | "reference_pattern" | "field_pattern" | "match_pattern" => {}
+                "captured_pattern" if index_in(parent, node)? == 0 => {}
+                _ => return None,
+            }
+            node = parent;
+        }
+        let mut written = match by.kind() {
+            "parameter" => self.written(by, self.text(part("type")?))?,
+            "let_declaration" => match part("type") {
+                Some(written) => self.written(by, self.text(written))?,
+                None => self.value(part("value")?, steps)?,
+            },
+            "let_condition" => self.value(part("value")?, steps)?,
+            "for_expression" => {
+                let over = self.value(part("value")?, steps)?;
+                let element = standard::element(&over.text)?;
+                over.part(&element)
+            }
+            "match_arm" => self.value(by.parent()?.parent()?.child_by_field_name("value")?, steps)?,
+            _ => return None,
+        };
+        for step in taken.iter().rev() {
+            written = self.taken(&written, by, step)?;
+        }
+        Some(written)
+    }
+
+    fn taken(&self, written: &Written, at: Node<'_>, taken: &Taken<'_>) -> Option<Written> {
+        match taken {
+            Taken::OfTuple(index) => Some(written.part(tuple(&written.text)?.get(*index)?)),
+            Taken::Numbered(path @ ("Some" | "Ok" | "Err"), 0) => {
+                let (container, arguments) = standard::container(&written.text)?;
+                let is_it = match *path {
+                    "Some" => container == Container::Option,
+                    _ => container == Container::Result,
+                };
+                let inner = arguments.get(usize::from(*path == "Err")).filter(|_| is_it)?;
+                Some(written.part(inner))
+            }
+            Taken::Numbered(path, index) => {
+                if let Some((variant, owner)) = self.variant(at, path) {
+                    return numbered_field(self.snapshot, owner, variant, *index);
+                }
+                let id = self.type_named(at, path)?;
+                numbered_field(self.snapshot, id, id, *index)
+            }
+            Taken::Named(path, name) => {
+                let (of, owner) = match self.variant(at, path) {
+                    Some(found) => found,
+                    None => self.type_named(at, path).map(|id| (id, id))?,
+                };
+                type_of_member(self.snapshot, owner, member(self.snapshot, of, name, Asked::Field)?)
+            }
+        }
+    }
+}
+
+/// Which of a node's named children another one is.
+fn index_in(parent: Node<'_>, child: Node<'_>) -> Option<usize> {
+    let mut cursor = parent.walk();
+    parent.named_children(&mut cursor).position(|node| node.id() == child.id())
+}
+
+/// What an identifier is bound by, where it stands in a pattern.
+fn binder(identifier: Node<'_>) -> Option<Node<'_>> {
+    let mut node = identifier;
+    loop {
+        let parent = node.parent()?;
+        let is = |field: &str| parent.child_by_field_name(field).is_some_and(|one| one.id() == node.id());
+        match parent.kind() {
+            "parameter" | "let_declaration" | "let_condition" | "for_expression" => {
+                return is("pattern").then_some(parent);
+            }
+            "closure_parameters" => return Some(parent),
+            "match_arm" => return is("pattern").then_some(parent),
+            "match_pattern" if is("condition") => return None,
+            "tuple_struct_pattern" | "struct_pattern" if is("type") => return None,
+            "field_pattern" if is("name") && parent.child_by_field_name("pattern").is_some() => return None,
+            "match_pattern" => {}
+            kind if kind.ends_with("_pattern") => {}
+            _ => return None,
+        }
+        node = parent;
+    }
+}
+
+/// Whether a name that is bound means that where it is used.
+fn holds(by: Node<'_>, identifier: Node<'_>, used: Node<'_>) -> bool {
+    let at = used.start_byte();
+    let around = |kinds: &[&str]| {
+        let mut node = by.parent();
+        while let Some(one) = node.filter(|one| !kinds.contains(&one.kind())) {
+            node = one.parent();
+        }
+        node
+    };
+    match by.kind() {
+        "let_declaration" => {
+            at >= by.end_byte() && by.parent().is_some_and(|block| block.byte_range().contains(&at))
+        }
+        "let_condition" => {
+            let Some(scope) = around(&["if_expression", "while_expression", "match_arm"]) else {
+                return false;
+            };
+            let is_else = scope
+                .child_by_field_name("alternative")
+                .is_some_and(|other| other.byte_range().contains(&at));
+            at >= by.end_byte() && scope.byte_range().contains(&at) && !is_else
+        }
+        "parameter" | "closure_parameters" => around(&["function_item", "closure_expression"])
+            .is_some_and(|scope| scope.byte_range().contains(&at)),
+        "for_expression" => {
+            by.child_by_field_name("body").is_some_and(|body| body.byte_range().contains(&at))
+        }
+        // A pattern of several, of which each binds the name, is the first one's.
+        "match_arm" => at >= identifier.end_byte() && by.byte_range().contains(&at),
+        _ => false,
+    }
+}
