@@ -17,7 +17,7 @@ use lacuna_indexer::{Language, Options, Snapshot, Workspace, syntax};
 /// Accesses of one language that get another name.
 const CHANGED: usize = 2000;
 
-/// Of so many accesses one is asked for its list, in a text where another name stands there: each is a parse.
+/// Of so many names behind a dot or a path one is asked for its list, in a text where another name stands there: each is a parse.
 const EACH: usize = 10;
 
 #[derive(Default)]
@@ -25,12 +25,27 @@ struct Tally {
     accesses: usize,
     false_alarms: usize,
     places: Vec<(PathBuf, Range<usize>)>,
-    /// Accesses that were asked for a list.
+    /// Places that were asked for a list.
     asked: usize,
     /// By list: its length, and whether it lacks the name.
     lists: Vec<(usize, bool)>,
     /// What looking for each took.
     times: Vec<Duration>,
+}
+
+/// Names behind a dot or a path, whatever they are: those in comments have no list.
+fn asked(text: &str) -> Vec<Range<usize>> {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    for (at, mark) in text.match_indices(['.', ':']) {
+        let start = at + mark.len();
+        let length = text[start..].find(|c| !is_word(c)).unwrap_or(text.len() - start);
+        let is_one = mark == "." || text[..at].ends_with(':');
+        if is_one && length > 0 && !text[start..].starts_with(|c: char| c.is_ascii_digit()) {
+            found.push(start..start + length);
+        }
+    }
+    found
 }
 
 fn lists(
@@ -83,8 +98,9 @@ fn main() {
                 missing.type_name
             );
         }
-        tally.asked += check.known.len().div_ceil(EACH);
-        for (range, listed, time) in lists(&snapshot, &path, language, &text, &check.known) {
+        let asked = asked(&text);
+        tally.asked += asked.len().div_ceil(EACH);
+        for (range, listed, time) in lists(&snapshot, &path, language, &text, &asked) {
             let name = &text[range.clone()];
             let lacks = !listed.iter().any(|other| other == name);
             if lacks {
@@ -129,7 +145,7 @@ fn main() {
         let mut lengths: Vec<usize> = tally.lists.iter().map(|(length, _)| *length).collect();
         lengths.sort_unstable();
         println!(
-            "{name}: {} lists for {} accesses looked at, {} names in the middle one, {} lack the name",
+            "{name}: {} lists for {} places looked at, {} names in the middle one, {} lack the name",
             lengths.len(),
             tally.asked,
             lengths.get(lengths.len() / 2).copied().unwrap_or(0),

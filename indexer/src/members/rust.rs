@@ -18,7 +18,7 @@ use super::receiver::MAX_NODES;
 use crate::{
     Snapshot,
     index::{FileId, SymbolId},
-    symbols::SymbolKind,
+    symbols::{FileSymbols, SymbolKind, name_hash},
 };
 
 /// Links of `a.b().c` that are followed, and variables that variables are made from.
@@ -113,6 +113,10 @@ impl<'a> Typing<'a> {
     }
 
     fn type_named(&self, at: Node<'_>, path: &str) -> Option<SymbolId> {
+        // A box has functions of its own.
+        if head(path).is_some_and(|(path, _)| standard::is_box(path)) {
+            return None;
+        }
         // `Type::<Argument>`.
         self.id(&self.written(at, &path.replace("::<", "<"))?)
     }
@@ -182,7 +186,10 @@ impl<'a> Typing<'a> {
         let id = named(self.snapshot, self.file, path)?;
         let (_, symbols, symbol) = self.snapshot.symbol(id)?;
         match symbol.kind {
-            SymbolKind::Constant if symbols.is_top_level(symbol) => type_of_member(self.snapshot, id, id),
+            // What is kept for each thread is asked through a key.
+            SymbolKind::Constant if symbols.is_top_level(symbol) && !has_thread_locals(symbols) => {
+                type_of_member(self.snapshot, id, id)
+            }
             // `Unit`, which is its own value.
             SymbolKind::Struct => self.written(node, path),
             _ => None,
@@ -278,9 +285,7 @@ impl<'a> Typing<'a> {
         };
         match member(self.snapshot, owner, name, Asked::Function) {
             Some(found) => type_of_member(self.snapshot, owner, found),
-            None if matches!(name, "clone" | "to_owned" | "as_ref" | "as_mut" | "borrow" | "borrow_mut") => {
-                Some(receiver.clone())
-            }
+            None if matches!(name, "clone" | "to_owned") => Some(receiver.clone()),
             None => None,
         }
     }
@@ -393,6 +398,12 @@ impl<'a> Typing<'a> {
             }
         }
     }
+}
+
+fn has_thread_locals(symbols: &FileSymbols) -> bool {
+    ["thread_local", "scoped_thread_local", "tokio_thread_local"]
+        .iter()
+        .any(|word| symbols.has_word(name_hash(word)))
 }
 
 /// Which of a node's named children another one is.

@@ -1,7 +1,7 @@
 //! Traits of Rust's own library, and the few others that everybody derives, with all that they give a type.
 
 /// What a value or a type may be asked for that no declaration says: what is derived, and what is there for all types.
-pub(super) const UNIVERSAL: [&str; 26] = [
+pub(super) const UNIVERSAL: [&str; 27] = [
     "clone",
     "clone_from",
     "eq",
@@ -16,6 +16,7 @@ pub(super) const UNIVERSAL: [&str; 26] = [
     "min",
     "clamp",
     "hash",
+    "hash_slice",
     "fmt",
     "into",
     "try_into",
@@ -131,3 +132,38 @@ pub(super) fn members(name: &str) -> Option<&'static [&'static str]> {
         _ => return None,
     })
 }
+
+/// What well-known macros make of the types that they are given: what a file says that uses one, and the members.
+pub(super) const MADE: [(&str, &[&str]); 3] = [
+    (
+        "bitflags",
+        &[
+            "bits",
+            "empty",
+            "all",
+            "from_bits",
+            "from_bits_truncate",
+            "from_bits_retain",
+            "from_name",
+            "is_empty",
+            "is_all",
+            "contains",
+            "contains_unknown_bits",
+            "intersects",
+            "insert",
+            "remove",
+            "toggle",
+            "set",
+            "union",
+            "intersection",
+            "difference",
+            "symmetric_difference",
+            "complement",
+            "iter",
+            "iter_names",
+            "truncate",
+        ],
+    ),
+    ("pin_project", &["project", "project_ref", "project_replace"]),
+    ("pin_project_lite", &["project", "project_ref", "project_replace"]),
+];

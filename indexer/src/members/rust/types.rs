@@ -109,9 +109,11 @@ pub(super) fn named(snapshot: &Snapshot, file: FileId, path: &str) -> Option<Sym
     let symbols = entry.symbols.as_ref()?;
     let resolver = Resolver::new(snapshot, Importer { path: &entry.path, language: entry.language, symbols });
     let Some((qualifier, name)) = path.rsplit_once("::") else {
-        // What is imported by that name and not found is none of the workspace's.
-        let is_imported = || symbols.imports.iter().any(|import| symbols.local_name(import) == Some(path));
-        if resolver.binding(path).is_none() && is_imported() {
+        // What is imported by that name and not found is none of the workspace's; what is imported twice is one thing in one
+        // function or configuration and another in the next.
+        let imports =
+            symbols.imports.iter().filter(|import| symbols.local_name(import) == Some(path)).count();
+        if imports > 1 || imports == 1 && resolver.binding(path).is_none() {
             return None;
         }
         return only(resolver.name(path));
@@ -251,6 +253,15 @@ pub(in super::super) fn names(
             let count =
                 fields(symbols.text(symbol.signature), symbols.name(symbol)).map_or(0, |fields| fields.len());
             names.extend((0..count).map(|number| number.to_string()));
+        }
+        for (word, made) in library::MADE {
+            if symbols.has_word(name_hash(word)) {
+                names.extend(made.iter().map(|name| (*name).to_owned()));
+            }
+        }
+        // A macro of the same file may be there to write members.
+        if symbols.symbols.iter().any(|symbol| symbol.kind == SymbolKind::Macro) {
+            return None;
         }
         let members = own_members(snapshot, id);
         if members.len() >= MOST_MEMBERS {
