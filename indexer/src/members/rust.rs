@@ -10,8 +10,9 @@ mod written;
 
 pub(super) use self::types::{Behind, may_have, names};
 use self::{
-    standard::Container,
-    types::{Asked, Place, Written, member, named, numbered_field, type_id, type_of_member},
+    types::{
+        Asked, Place, Written, field_of_pattern, member, named, numbered_field, type_id, type_of_member,
+    },
     written::{head, tuple},
 };
 use super::receiver::MAX_NODES;
@@ -314,7 +315,7 @@ impl<'a> Typing<'a> {
             let is_name = matches!(node.kind(), "identifier" | "shorthand_field_identifier");
             if is_name
                 && self.text(node) == name
-                && let Some(by) = binder(node)
+                && let Some(by) = binder(node)?
                 && holds(by, node, used)
                 && found.as_ref().is_none_or(|other| other.identifier.start_byte() < node.start_byte())
             {
@@ -328,14 +329,13 @@ impl<'a> Typing<'a> {
     /// The type of what a name is bound to.
     fn bound(&self, bound: &Bound<'_>, steps: usize) -> Option<Written> {
         let by = bound.by;
-        let part = |field| by.child_by_field_name(field);
         let mut taken: Vec<Taken<'a>> = Vec::new();
         let mut node = bound.identifier;
         while let Some(parent) = node.parent().filter(|parent| parent.id() != by.id()) {
             match parent.kind() {
                 "tuple_struct_pattern" => {
                     let path = self.text(parent.child_by_field_name("type")?);
-                    taken.push(Taken::Numbered(path, index_in(parent, node)?.checked_sub(1)?));
+                    taken.push(Taken::Numbered(path, index_in(parent, node)?));
                 }
                 "tuple_pattern" => taken.push(Taken::OfTuple(index_in(parent, node)?)),
                 "struct_pattern" => {
@@ -344,57 +344,64 @@ impl<'a> Typing<'a> {
                     taken.push(Taken::Named(path, self.text(name)));
                 }
                 "mut_pattern" | "ref_pattern" | "reference_pattern" | "field_pattern" | "match_pattern" => {}
-                "captured_pattern" if index_in(parent, node)? == 0 => {}
+                "captured_pattern" if parent.start_byte() == node.start_byte() => {}
                 _ => return None,
             }
             node = parent;
         }
-        let mut written = match by.kind() {
-            "parameter" => self.written(by, self.text(part("type")?))?,
-            "let_declaration" => match part("type") {
-                Some(written) => self.written(by, self.text(written))?,
-                None => self.value(part("value")?, steps)?,
-            },
-            "let_condition" => self.value(part("value")?, steps)?,
-            "for_expression" => {
-                let over = self.value(part("value")?, steps)?;
-                let element = standard::element(&over.text)?;
-                over.part(&element)
-            }
-            "match_arm" => self.value(by.parent()?.parent()?.child_by_field_name("value")?, steps)?,
-            _ => return None,
+        // What the innermost pattern names says it all.
+        let says_type = |taken: &Taken<'_>| match taken {
+            Taken::OfTuple(_) | Taken::Numbered("Some" | "Ok" | "Err", _) => false,
+            Taken::Numbered(..) | Taken::Named(..) => true,
         };
-        for step in taken.iter().rev() {
-            written = self.taken(&written, by, step)?;
+        let (mut written, left) = match taken.iter().position(says_type) {
+            Some(at) => (self.named_part(by, &taken[at])?, at),
+            None => (self.bound_value(by, steps)?, taken.len()),
+        };
+        for step in taken[..left].iter().rev() {
+            written = match step {
+                Taken::OfTuple(index) => written.part(tuple(&written.text)?.get(*index)?),
+                Taken::Numbered(path, 0) => written.part(standard::inside(&written.text, path)?),
+                Taken::Numbered(..) | Taken::Named(..) => return None,
+            };
         }
         Some(written)
     }
 
-    fn taken(&self, written: &Written, at: Node<'_>, taken: &Taken<'_>) -> Option<Written> {
-        match taken {
-            Taken::OfTuple(index) => Some(written.part(tuple(&written.text)?.get(*index)?)),
-            Taken::Numbered(path @ ("Some" | "Ok" | "Err"), 0) => {
-                let (container, arguments) = standard::container(&written.text)?;
-                let is_it = match *path {
-                    "Some" => container == Container::Option,
-                    _ => container == Container::Result,
-                };
-                let inner = arguments.get(usize::from(*path == "Err")).filter(|_| is_it)?;
-                Some(written.part(inner))
+    /// The type of the whole value that a pattern is for.
+    fn bound_value(&self, by: Node<'_>, steps: usize) -> Option<Written> {
+        let part = |field| by.child_by_field_name(field);
+        match by.kind() {
+            "parameter" => self.written(by, self.text(part("type")?)),
+            "let_declaration" => match part("type") {
+                Some(written) => self.written(by, self.text(written)),
+                None => self.value(part("value")?, steps),
+            },
+            "let_condition" => self.value(part("value")?, steps),
+            "for_expression" => {
+                let over = self.value(part("value")?, steps)?;
+                standard::element(&over.text).map(|element| over.part(&element))
             }
+            "match_arm" => self.value(by.parent()?.parent()?.child_by_field_name("value")?, steps),
+            _ => None,
+        }
+    }
+
+    /// The type of a part that a pattern names with the type that it is of.
+    fn named_part(&self, at: Node<'_>, taken: &Taken<'_>) -> Option<Written> {
+        let of = |path| match self.variant(at, path) {
+            Some(found) => Some(found),
+            None => self.type_named(at, path).map(|id| (id, id)),
+        };
+        match taken {
+            Taken::OfTuple(_) => None,
             Taken::Numbered(path, index) => {
-                if let Some((variant, owner)) = self.variant(at, path) {
-                    return numbered_field(self.snapshot, owner, variant, *index);
-                }
-                let id = self.type_named(at, path)?;
-                numbered_field(self.snapshot, id, id, *index)
+                let (of, owner) = of(path)?;
+                numbered_field(self.snapshot, owner, of, *index)
             }
             Taken::Named(path, name) => {
-                let (of, owner) = match self.variant(at, path) {
-                    Some(found) => found,
-                    None => self.type_named(at, path).map(|id| (id, id))?,
-                };
-                type_of_member(self.snapshot, owner, member(self.snapshot, of, name, Asked::Field)?)
+                let (of, owner) = of(path)?;
+                field_of_pattern(self.snapshot, owner, of, name)
             }
         }
     }
@@ -406,30 +413,36 @@ fn has_thread_locals(symbols: &FileSymbols) -> bool {
         .any(|word| symbols.has_word(name_hash(word)))
 }
 
-/// Which of a node's named children another one is.
-fn index_in(parent: Node<'_>, child: Node<'_>) -> Option<usize> {
-    let mut cursor = parent.walk();
-    parent.named_children(&mut cursor).position(|node| node.id() == child.id())
+/// Which of a pattern's parts a node is; `None` behind `..`, which stands for any number.
+fn index_in(pattern: Node<'_>, part: Node<'_>) -> Option<usize> {
+    let mut cursor = pattern.walk();
+    let before = pattern.children(&mut cursor).take_while(|node| node.start_byte() < part.start_byte());
+    let kinds: Vec<&str> = before.map(|node| node.kind()).collect();
+    let is_told = !kinds.contains(&"remaining_field_pattern") && !kinds.contains(&"..");
+    is_told.then(|| kinds.iter().filter(|kind| **kind == ",").count())
 }
 
-/// What an identifier is bound by, where it stands in a pattern.
-fn binder(identifier: Node<'_>) -> Option<Node<'_>> {
+/// What an identifier is bound by, where it stands in a pattern. The outer `None` says that it may be bound by what is still being
+/// typed.
+fn binder(identifier: Node<'_>) -> Option<Option<Node<'_>>> {
     let mut node = identifier;
     loop {
-        let parent = node.parent()?;
+        let Some(parent) = node.parent() else { return Some(None) };
         let is = |field: &str| parent.child_by_field_name(field).is_some_and(|one| one.id() == node.id());
         match parent.kind() {
-            "parameter" | "let_declaration" | "let_condition" | "for_expression" => {
-                return is("pattern").then_some(parent);
+            "parameter" | "let_declaration" | "let_condition" | "for_expression" | "match_arm" => {
+                return Some(is("pattern").then_some(parent));
             }
-            "closure_parameters" => return Some(parent),
-            "match_arm" => return is("pattern").then_some(parent),
-            "match_pattern" if is("condition") => return None,
-            "tuple_struct_pattern" | "struct_pattern" if is("type") => return None,
-            "field_pattern" if is("name") && parent.child_by_field_name("pattern").is_some() => return None,
+            "closure_parameters" => return Some(Some(parent)),
+            "match_pattern" if is("condition") => return Some(None),
+            "tuple_struct_pattern" | "struct_pattern" if is("type") => return Some(None),
+            "field_pattern" if is("name") && parent.child_by_field_name("pattern").is_some() => {
+                return Some(None);
+            }
             "match_pattern" => {}
             kind if kind.ends_with("_pattern") => {}
-            _ => return None,
+            "ERROR" if node.id() != identifier.id() => return None,
+            _ => return Some(None),
         }
         node = parent;
     }
@@ -450,7 +463,7 @@ fn holds(by: Node<'_>, identifier: Node<'_>, used: Node<'_>) -> bool {
             at >= by.end_byte() && by.parent().is_some_and(|block| block.byte_range().contains(&at))
         }
         "let_condition" => {
-            let Some(scope) = around(&["if_expression", "while_expression", "match_arm"]) else {
+            let Some(scope) = around(&["if_expression", "while_expression", "match_arm", "ERROR"]) else {
                 return false;
             };
             let is_else = scope

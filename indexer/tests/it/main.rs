@@ -7,6 +7,7 @@ mod context_typed;
 mod context_usage;
 mod excerpts;
 mod members_java;
+mod members_rust;
 mod random;
 mod resolution;
 mod support;

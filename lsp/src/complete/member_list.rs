@@ -1,7 +1,7 @@
-//! The names that the engine may write after a dot, where the index knows all that the receiver's type has.
+//! The names that the engine may write after a dot, or in Rust behind a type's path, where the index knows all that the type has.
 //!
-//! Only in the languages in which the member check is trusted, and but for Go and Java not where a statement begins: what is
-//! assigned to may come to be by that.
+//! Only in the languages in which the member check is trusted, and in Python and TypeScript not where a statement begins: what
+//! is assigned to may come to be by that.
 
 use lacuna_indexer::{Language, Snapshot};
 
@@ -37,9 +37,11 @@ pub fn at_cursor(site: &Site, around: &Around<'_>, snapshot: &Snapshot) -> Optio
     }
     let prefix = site.prefix();
     let begun = prefix.trim_end_matches(is_word).len();
-    let receiver = prefix[..begun].strip_suffix('.')?;
+    let before = &prefix[..begun];
+    let of_path = before.strip_suffix("::").filter(|_| language == Language::Rust);
+    let receiver = before.strip_suffix('.').or(of_path)?;
     let line = lines::line_before(receiver.trim_end_matches(is_word));
-    if line.trim().is_empty() && !matches!(language, Language::Go | Language::Java) {
+    if line.trim().is_empty() && !matches!(language, Language::Go | Language::Java | Language::Rust) {
         return None;
     }
     let typed = prefix[begun..].to_owned();

@@ -4,7 +4,7 @@ use super::written::head;
 
 /// Types that hold others, each by its name alone: what a path to it says is not asked.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Container {
+enum Container {
     Option,
     Result,
     /// A vector, a slice, an array or a queue.
@@ -25,7 +25,7 @@ pub(super) fn is_box(path: &str) -> bool {
 }
 
 /// Which one a type is, and the types that it holds.
-pub(super) fn container(written: &str) -> Option<(Container, Vec<&str>)> {
+fn container(written: &str) -> Option<(Container, Vec<&str>)> {
     let (path, mut arguments) = head(written)?;
     let container = match path.rsplit("::").next()? {
         // What is behind a box is asked through it.
@@ -57,6 +57,16 @@ pub(super) fn container(written: &str) -> Option<(Container, Vec<&str>)> {
 pub(super) fn tried(written: &str) -> Option<&str> {
     let (container, arguments) = container(written)?;
     arguments.first().copied().filter(|_| matches!(container, Container::Option | Container::Result))
+}
+
+/// What `Some(name)`, `Ok(name)` and `Err(name)` take out of a value.
+pub(super) fn inside<'a>(written: &'a str, pattern: &str) -> Option<&'a str> {
+    let (container, arguments) = container(written)?;
+    match (container, pattern) {
+        (Container::Option, "Some") | (Container::Result, "Ok") => arguments.first().copied(),
+        (Container::Result, "Err") => arguments.get(1).copied(),
+        _ => None,
+    }
 }
 
 pub(super) fn awaited(written: &str) -> Option<&str> {

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use super::{
     super::{MAX_BASES, only},
     library,
-    written::{alias, declared, fields, head, implemented, is_public, result},
+    written::{alias, declared, fields, head, implemented, is_public, named_field, result},
 };
 use crate::{
     Snapshot,
@@ -218,6 +218,21 @@ pub(super) fn numbered_field(
     let (_, symbols, symbol) = snapshot.symbol(id)?;
     let fields = fields(symbols.text(symbol.signature), symbols.name(symbol))?;
     let text = (*fields.get(index)?).to_owned();
+    Some(Written { text, place: Place { file: id.file, own: Some(owner) } })
+}
+
+/// The type of a field that a pattern names, of a struct or a variant.
+pub(super) fn field_of_pattern(
+    snapshot: &Snapshot,
+    owner: SymbolId,
+    id: SymbolId,
+    name: &str,
+) -> Option<Written> {
+    let (_, symbols, symbol) = snapshot.symbol(id)?;
+    if symbol.kind != SymbolKind::Variant {
+        return type_of_member(snapshot, owner, member(snapshot, id, name, Asked::Field)?);
+    }
+    let text = named_field(symbols.text(symbol.signature), symbols.name(symbol), name)?.to_owned();
     Some(Written { text, place: Place { file: id.file, own: Some(owner) } })
 }
 

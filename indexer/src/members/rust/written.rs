@@ -160,6 +160,14 @@ pub(super) fn fields<'a>(signature: &'a str, name: &str) -> Option<Vec<&'a str>>
     Some(parts(&rest[1..end - 1], ',').into_iter().map(without_visibility).collect())
 }
 
+/// The type of a variant's field that has a name: `Kept { place: Place }`.
+pub(super) fn named_field<'a>(signature: &'a str, variant: &str, name: &str) -> Option<&'a str> {
+    let rest = behind(signature, variant)?;
+    let end = balanced(rest).filter(|_| rest.starts_with('{'))?;
+    let field = |part: &'a str| part.strip_prefix(name)?.trim_start().strip_prefix(':').map(str::trim);
+    parts(&rest[1..end - 1], ',').into_iter().find_map(field)
+}
+
 /// What an alias stands for: `pub type Name<T> = Type<T>`.
 pub(super) fn alias(signature: &str) -> Option<&str> {
     Some(signature.split_once(" = ")?.1.trim()).filter(|written| !written.ends_with("..."))
@@ -226,6 +234,7 @@ mod tests {
         );
         assert_eq!(fields("Move(Point, Vec<u8>)", "Move"), Some(vec!["Point", "Vec<u8>"]));
         assert_eq!(fields("pub struct A<T>", "A"), None);
+        assert_eq!(named_field("Move { at: Point, to: Vec<u8> }", "Move", "to"), Some("Vec<u8>"));
         assert_eq!(implemented("impl<T: Fn() -> A> fmt::Debug for B<T>"), Some("fmt::Debug"));
         assert_eq!(implemented("unsafe impl From<A> for B"), Some("From"));
         assert_eq!(alias("pub type A<'a> = B<'a, u8>"), Some("B<'a, u8>"));
