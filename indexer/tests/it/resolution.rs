@@ -367,3 +367,33 @@ fn accesses_in_go_are_missing_only_where_everything_is_known() {
         assert_eq!(found, *missing, "{body}");
     }
 }
+
+/// Every module opens every other one by way of their parent, so there are as many ways to a name as orders of them.
+#[test]
+fn modules_that_open_each_other_are_searched_once() {
+    let modules: Vec<String> = (0..40).map(|number| format!("part{number}")).collect();
+    let mut files = "//- Cargo.toml\n[package]\nname = \"shop\"\n//- src/lib.rs\n".to_owned();
+    for module in &modules {
+        files += &format!("mod {module};\npub use {module}::*;\n");
+    }
+    for module in &modules {
+        files += &format!("//- src/{module}.rs\nuse super::*;\npub fn of_{module}() {{}}\n");
+    }
+    files += "//- src/main.rs\nuse shop::{of_part39, nowhere};\nuse shop::*;\n";
+    let fixture = Fixture::new(&files);
+    let snapshot = fixture.workspace.snapshot();
+    let root = fixture.workspace.roots()[0].clone();
+    let locate = |file: &str, name: &str| snapshot.locate(&root.join(file), name);
+    for (file, name, expected) in [
+        ("src/main.rs", "of_part39", Some("src/part39.rs")),
+        ("src/main.rs", "nowhere", None),
+        ("src/part0.rs", "of_part39", Some("src/part39.rs")),
+        ("src/part0.rs", "nowhere", None),
+    ] {
+        let found = match locate(file, name) {
+            Some(Located::Symbol(info)) => Some(info.path),
+            _ => None,
+        };
+        assert_eq!(found.as_deref(), expected, "{name} in {file}");
+    }
+}
