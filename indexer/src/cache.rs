@@ -18,7 +18,7 @@ use crate::{Language, symbols::FileSymbols, walk::Stamp};
 
 const MAGIC: &[u8; 8] = b"lacunaix";
 /// To be raised when the meaning or form of what is kept changes; queries count by themselves.
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 const HEADER_BYTES: usize = 8 + 8 + 8;
 /// Larger caches are neither read nor written: a workspace at the limit of files stays far below.
 const MAX_BYTES: u64 = 1 << 30;

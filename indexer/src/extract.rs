@@ -85,6 +85,7 @@ struct Builder<'a> {
     import_nodes: FxHashMap<(usize, usize), usize>,
     package: Span,
     attribute_names: FxHashSet<(u32, &'a str)>,
+    in_macros: Vec<u32>,
 }
 
 impl<'a> Builder<'a> {
@@ -100,6 +101,7 @@ impl<'a> Builder<'a> {
             import_nodes: FxHashMap::default(),
             package: Span::default(),
             attribute_names: FxHashSet::default(),
+            in_macros: Vec::new(),
         }
     }
 
@@ -360,6 +362,9 @@ impl<'a> Builder<'a> {
             let span = self.intern(self.slice(*base));
             self.bases.push((index, span));
         }
+        if self.macros > 0 && kind.is_type() {
+            self.in_macros.push(index);
+        }
         self.symbols.push(Symbol {
             name,
             signature,
@@ -453,6 +458,7 @@ impl<'a> Builder<'a> {
             bases: self.bases.into_boxed_slice(),
             imports: self.imports.into_boxed_slice(),
             package: self.package,
+            in_macros: self.in_macros.into_boxed_slice(),
             words: crate::words::distinct_hashes(self.source.text),
         }
     }

@@ -168,6 +168,8 @@ pub(crate) struct FileSymbols {
     pub imports: Box<[Import]>,
     /// Package or namespace, where the language has one.
     pub package: Span,
+    /// Types in what a macro is called with, which may give them members that nobody sees.
+    pub in_macros: Box<[u32]>,
     pub lines: u32,
     /// Hashes of the identifiers that the file uses, sorted, each once: which files name something, without their text.
     pub words: Box<[u32]>,
@@ -284,6 +286,7 @@ impl FileSymbols {
             + size_of_val(&*self.symbols)
             + size_of_val(&*self.bases)
             + size_of_val(&*self.imports)
+            + size_of_val(&*self.in_macros)
             + size_of_val(&*self.words)
     }
 }

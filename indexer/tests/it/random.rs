@@ -21,6 +21,10 @@ const SEEDS: &[(&str, &str)] = &[
         "/// Doc.\npub struct Stock { pub a: u32 }\nimpl Stock { pub fn reserve(&self, n: u32) -> u32 { n } }\n",
     ),
     (
+        "src/shelf.rs",
+        "use crate::stock::{self, Stock as Held};\npub enum Kind { New, Old(Held, u8), Kept { at: Shelf } }\npub struct Shelf(pub Held, Vec<Shelf>);\nimpl<T: Into<Held>> From<T> for Shelf { fn from(_: T) -> Self { todo!() } }\nimpl Shelf {\n  fn find(&self, k: Kind) -> Option<&Shelf> {\n    let a = self.0.reserve(1); let Shelf(b, ..) = self;\n    for (i, c) in self.1.iter().enumerate() { c.find(k)?.0.a; }\n    if let Kind::Kept { at: d } = k && d.1[0].0.a > 1 { return Some(&d.1[0]) }\n    match self.1.first() { Some(e) if e.0.a == 0 => e.find(Kind::New), _ => None }\n  }\n}\ntype Other = Self2; type Self2 = Other;\nmake! { struct Made { a: u8 } }\n",
+    ),
+    (
         "m.ts",
         "import { N } from './n';\nexport class M extends N { go(x: string): N { return new N(x); } }\n",
     ),

@@ -132,38 +132,3 @@ pub(super) fn members(name: &str) -> Option<&'static [&'static str]> {
         _ => return None,
     })
 }
-
-/// What well-known macros make of the types that they are given: what a file says that uses one, and the members.
-pub(super) const MADE: [(&str, &[&str]); 3] = [
-    (
-        "bitflags",
-        &[
-            "bits",
-            "empty",
-            "all",
-            "from_bits",
-            "from_bits_truncate",
-            "from_bits_retain",
-            "from_name",
-            "is_empty",
-            "is_all",
-            "contains",
-            "contains_unknown_bits",
-            "intersects",
-            "insert",
-            "remove",
-            "toggle",
-            "set",
-            "union",
-            "intersection",
-            "difference",
-            "symmetric_difference",
-            "complement",
-            "iter",
-            "iter_names",
-            "truncate",
-        ],
-    ),
-    ("pin_project", &["project", "project_ref", "project_replace"]),
-    ("pin_project_lite", &["project", "project_ref", "project_replace"]),
-];

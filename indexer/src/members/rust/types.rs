@@ -269,13 +269,10 @@ pub(in super::super) fn names(
                 fields(symbols.text(symbol.signature), symbols.name(symbol)).map_or(0, |fields| fields.len());
             names.extend((0..count).map(|number| number.to_string()));
         }
-        for (word, made) in library::MADE {
-            if symbols.has_word(name_hash(word)) {
-                names.extend(made.iter().map(|name| (*name).to_owned()));
-            }
-        }
-        // A macro of the same file may be there to write members.
-        if symbols.symbols.iter().any(|symbol| symbol.kind == SymbolKind::Macro) {
+        // A macro may give it members: the one that it stands in, or one that is there for the types of its file.
+        if symbols.in_macros.contains(&id.symbol)
+            || symbols.symbols.iter().any(|symbol| symbol.kind == SymbolKind::Macro)
+        {
             return None;
         }
         let members = own_members(snapshot, id);
