@@ -277,6 +277,8 @@ def main():
     log({k: (len(v), round(sum(len(records[i][3]) for i in v) / 1e6, 1)) for k, v in by_language.items()}, "files and megabytes for training")
     streams = {language: Stream(files, 1000 + 100 * LANGUAGES.index(language) + 10_000 * arguments.seed) for language, files in by_language.items()}
     held = [index for index, record in enumerate(records) if record[1] in held_out]
+    if not held:
+        sys.exit("no held-out package of sources.toml is in these shards: give all of them, or one more that has some")
     random.Random(5).shuffle(held)
     part = 0
     with get_context("fork").Pool(arguments.processes) as pool:
