@@ -7,7 +7,7 @@ use streaming_iterator::StreamingIterator;
 use tree_sitter::{Node, QueryCursor, Tree};
 
 use crate::{
-    Language, doc_comment,
+    Language, attributes, doc_comment,
     imports::tree::import_tree,
     outline::Source,
     query::{Capture, SymbolQuery},
@@ -362,7 +362,8 @@ impl<'a> Builder<'a> {
             let span = self.intern(self.slice(*base));
             self.bases.push((index, span));
         }
-        if self.macros > 0 && kind.is_type() {
+        let is_made = || self.macros > 0 || self.language == Language::Rust && self.has_macro_attribute(node);
+        if kind.is_type() && is_made() {
             self.in_macros.push(index);
         }
         self.symbols.push(Symbol {
@@ -377,6 +378,19 @@ impl<'a> Builder<'a> {
             kind,
         });
         Some(index)
+    }
+
+    /// Whether an attribute in front of an item in Rust is a macro, or derives what none of Rust's own is.
+    fn has_macro_attribute(&self, item: Node<'_>) -> bool {
+        let mut before = item.prev_named_sibling();
+        while let Some(node) = before {
+            match node.kind() {
+                "attribute_item" if attributes::is_macro(self.slice(node)) => return true,
+                "attribute_item" | "line_comment" | "block_comment" => before = node.prev_named_sibling(),
+                _ => return false,
+            }
+        }
+        false
     }
 
     fn import(&mut self, facts: &ImportFacts<'_>) {

@@ -9,6 +9,7 @@
 
 use std::path::PathBuf;
 
+mod attributes;
 mod cache;
 mod context;
 mod doc_comment;

@@ -126,7 +126,7 @@ impl<'a> Typing<'a> {
         let steps = steps.checked_sub(1)?;
         let part = |field| node.child_by_field_name(field);
         match node.kind() {
-            "self" => self.written(node, "Self"),
+            "self" => self.receiver(node),
             "identifier" => match self.local(node)? {
                 Some(bound) => self.bound(&bound, steps),
                 None => self.item(node, self.text(node)),
@@ -175,6 +175,21 @@ impl<'a> Typing<'a> {
             "call_expression" => self.call(node, steps),
             _ => None,
         }
+    }
+
+    /// The type of `self`, which may be said: `self: Pin<&mut Self>`.
+    fn receiver(&self, node: Node<'_>) -> Option<Written> {
+        let mut around = node.parent()?;
+        while around.kind() != "function_item" {
+            around = around.parent()?;
+        }
+        let parameters = around.child_by_field_name("parameters")?;
+        let mut cursor = parameters.walk();
+        let said = parameters.named_children(&mut cursor).find_map(|parameter| {
+            let pattern = parameter.child_by_field_name("pattern")?;
+            (self.text(pattern) == "self").then(|| parameter.child_by_field_name("type")).flatten()
+        });
+        self.written(node, said.map_or("Self", |written| self.text(written)))
     }
 
     /// A type of the workspace as itself.

@@ -49,6 +49,8 @@ impl other::Widget for Foreign { fn draw(&self) {} }
 pub struct Seen(pub Stock);
 impl std::ops::Deref for Seen { type Target = Stock; }
 pub struct Boxed<T> { pub value: T }
+#[derive(Clone, other::Parser)]
+pub struct Parsed { pub name: u8 }
 //- src/shelf.rs
 pub struct Shelf { pub width: u32 }
 impl Shelf { pub fn stock(&self) -> super::Stock { todo!() } }
@@ -173,6 +175,8 @@ fn any_doubt_is_no_answer() {
         "let c: Foreign = g(); c.$0",
         "let c: Seen = g(); c.$0",
         "let c: Made = g(); c.$0",
+        "let c: crate::stock::Parsed = g(); c.$0",
+        "use crate::stock::Stock;\nimpl Stock { fn f(self: std::pin::Pin<&mut Self>) { self.$0 } }",
         "println!(\"{}\", a.$0)",
         "let a = g(); a.$0",
         "fn f<Stock>(a: Stock) { a.$0 }",

@@ -1,7 +1,7 @@
 //! Traits of Rust's own library, and the few others that everybody derives, with all that they give a type.
 
 /// What a value or a type may be asked for that no declaration says: what is derived, and what is there for all types.
-pub(super) const UNIVERSAL: [&str; 27] = [
+pub(super) const UNIVERSAL: [&str; 28] = [
     "clone",
     "clone_from",
     "eq",
@@ -29,6 +29,8 @@ pub(super) const UNIVERSAL: [&str; 27] = [
     "as_mut",
     "serialize",
     "deserialize",
+    // Of what can be made a future.
+    "await",
 ];
 
 /// What a type may be asked for by its path besides.
