@@ -80,7 +80,7 @@ mod tests {
             ("#[cfg_attr(docsrs, doc(cfg(feature = \"x\")))]", false),
             ("#[serde(rename_all = \"lowercase\")]", false),
             ("#[pin_project]", true),
-            ("#[tokio::main]", true),
+            ("#[other::main]", true),
             ("#[repr(C)]", false),
         ] {
             assert_eq!(is_macro(attribute), expected, "{attribute}");
