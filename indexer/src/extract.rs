@@ -363,7 +363,7 @@ impl<'a> Builder<'a> {
             self.bases.push((index, span));
         }
         let is_made = || self.macros > 0 || self.language == Language::Rust && self.has_macro_attribute(node);
-        if kind.is_type() && is_made() {
+        if (kind.is_type() || kind == SymbolKind::Constant) && is_made() {
             self.in_macros.push(index);
         }
         self.symbols.push(Symbol {

@@ -168,7 +168,8 @@ pub(crate) struct FileSymbols {
     pub imports: Box<[Import]>,
     /// Package or namespace, where the language has one.
     pub package: Span,
-    /// Types in what a macro is called with, or in Rust with an attribute that is one: it may give them members that nobody sees.
+    /// Types and constants in what a macro is called with, or in Rust with an attribute that is one: they may have members that
+    /// nobody sees.
     pub in_macros: Box<[u32]>,
     pub lines: u32,
     /// Hashes of the identifiers that the file uses, sorted, each once: which files name something, without their text.

@@ -19,7 +19,7 @@ use super::receiver::MAX_NODES;
 use crate::{
     Snapshot,
     index::{FileId, SymbolId},
-    symbols::{FileSymbols, SymbolKind, name_hash},
+    symbols::SymbolKind,
 };
 
 /// Links of `a.b().c` that are followed, and variables that variables are made from.
@@ -202,8 +202,10 @@ impl<'a> Typing<'a> {
         let id = named(self.snapshot, self.file, path)?;
         let (_, symbols, symbol) = self.snapshot.symbol(id)?;
         match symbol.kind {
-            // What is kept for each thread is asked through a key.
-            SymbolKind::Constant if symbols.is_top_level(symbol) && !has_thread_locals(symbols) => {
+            // What a macro keeps for each thread is asked through a key.
+            SymbolKind::Constant
+                if symbols.is_top_level(symbol) && !symbols.in_macros.contains(&id.symbol) =>
+            {
                 type_of_member(self.snapshot, id, id)
             }
             // `Unit`, which is its own value.
@@ -420,12 +422,6 @@ impl<'a> Typing<'a> {
             }
         }
     }
-}
-
-fn has_thread_locals(symbols: &FileSymbols) -> bool {
-    ["thread_local", "scoped_thread_local", "tokio_thread_local"]
-        .iter()
-        .any(|word| symbols.has_word(name_hash(word)))
 }
 
 /// Which of a pattern's parts a node is; `None` behind `..`, which stands for any number.

@@ -49,6 +49,8 @@ impl other::Widget for Foreign { fn draw(&self) {} }
 pub struct Seen(pub Stock);
 impl std::ops::Deref for Seen { type Target = Stock; }
 pub struct Boxed<T> { pub value: T }
+pub static KEPT: Stock = todo!();
+std::thread_local! { pub static OWN: Stock = todo!(); }
 #[derive(Clone, other::Parser)]
 pub struct Parsed { pub name: u8 }
 //- src/shelf.rs
@@ -105,6 +107,7 @@ fn values_have_the_members_of_their_declared_types() {
         "let Ok(b) = Stock::open(\"\") else { return }; b.$0",
         "let b = Box::new(Stock::new()); b.$0",
         "Stock::EMPTY.$0",
+        "crate::stock::KEPT.$0",
         "a.clone().$0",
         "a.parts[0].$0",
         "for b in &a.parts { b.$0 }",
@@ -175,6 +178,7 @@ fn any_doubt_is_no_answer() {
         "let c: Foreign = g(); c.$0",
         "let c: Seen = g(); c.$0",
         "let c: Made = g(); c.$0",
+        "crate::stock::OWN.$0",
         "let c: crate::stock::Parsed = g(); c.$0",
         "use crate::stock::Stock;\nimpl Stock { fn f(self: std::pin::Pin<&mut Self>) { self.$0 } }",
         "println!(\"{}\", a.$0)",
