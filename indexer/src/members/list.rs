@@ -126,8 +126,8 @@ fn finished(mut names: Vec<String>, text: &str, access: &receiver::Access<'_>) -
     };
     let is_said = |start: usize| {
         let before = &text[..start];
-        let is_asked =
-            before.strip_suffix(['.', ':']).is_some_and(|end| end.trim_end_matches(':').ends_with(asked));
+        let receiver = before.strip_suffix('.').or_else(|| before.strip_suffix("::"));
+        let is_asked = receiver.is_some_and(|end| end.ends_with(asked));
         start != access.name.start_byte()
             && (is_asked || before.ends_with("def ") || before.ends_with("fn ") || is_method(before))
     };

@@ -98,11 +98,8 @@ impl<'a> Typing<'a> {
             match around.kind() {
                 "impl_item" => {
                     let path = head(self.text(around.child_by_field_name("type")?))?.0;
-                    let id = named(self.snapshot, self.file, path)?;
-                    let written =
-                        Written { text: path.to_owned(), place: Place { file: self.file, own: None } };
-                    let (_, _, symbol) = self.snapshot.symbol(id)?;
-                    return if symbol.kind == SymbolKind::Type { self.id(&written) } else { Some(id) };
+                    let place = Place { file: self.file, own: None };
+                    return self.id(&Written { text: path.to_owned(), place });
                 }
                 "trait_item" | "struct_item" | "enum_item" | "union_item" => {
                     let name = around.child_by_field_name("name")?;

@@ -24,15 +24,20 @@ pub(super) fn is_box(path: &str) -> bool {
     matches!(path.rsplit("::").next(), Some("Box" | "Rc" | "Arc"))
 }
 
+/// Whether what is behind a type is asked through it, as if it were not there.
+pub(super) fn is_seen_through(path: &str) -> bool {
+    let guards = ["Ref", "RefMut", "MutexGuard", "RwLockReadGuard", "RwLockWriteGuard"];
+    is_box(path) || path.rsplit("::").next().is_some_and(|name| guards.contains(&name))
+}
+
 /// Which one a type is, and the types that it holds.
 fn container(written: &str) -> Option<(Container, Vec<&str>)> {
     let (path, mut arguments) = head(written)?;
-    let container = match path.rsplit("::").next()? {
-        // What is behind a box is asked through it.
-        "Box" | "Rc" | "Arc" | "Ref" | "RefMut" | "MutexGuard" | "RwLockReadGuard" | "RwLockWriteGuard"
-        | "Cow" | "Pin" => {
-            return container(arguments.last()?);
-        }
+    let name = path.rsplit("::").next()?;
+    if is_seen_through(path) || matches!(name, "Cow" | "Pin") {
+        return container(arguments.last()?);
+    }
+    let container = match name {
         "Option" => Container::Option,
         "Result" => Container::Result,
         "[]" | "Vec" | "VecDeque" | "SmallVec" | "ArrayVec" => Container::List,

@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 
 use super::{
     super::{MAX_BASES, only},
-    library,
+    library, standard,
     written::{alias, declared, fields, head, implemented, is_public, named_field, result},
 };
 use crate::{
@@ -68,20 +68,7 @@ pub(super) fn type_id(snapshot: &Snapshot, written: &Written) -> Option<SymbolId
             return written.place.own;
         }
         let Some(id) = named(snapshot, written.place.file, path) else {
-            let is_seen_through = matches!(
-                path.rsplit("::").next(),
-                Some(
-                    "Box"
-                        | "Rc"
-                        | "Arc"
-                        | "Ref"
-                        | "RefMut"
-                        | "MutexGuard"
-                        | "RwLockReadGuard"
-                        | "RwLockWriteGuard"
-                )
-            );
-            let inner = arguments.last().filter(|_| is_seen_through)?;
+            let inner = arguments.last().filter(|_| standard::is_seen_through(path))?;
             written = written.part(inner);
             continue;
         };
